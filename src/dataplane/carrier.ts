@@ -1,0 +1,141 @@
+/**
+ * The port through which relay, connector and agent use a connection, whatever carries it: QUIC or TLS over
+ * TCP. `io/` implements it, `modes/` hands it in; nothing above the transport assumes either carrier.
+ */
+
+import type { HostPort } from "../base/address.ts";
+import type { ByteChannel } from "../base/channel.ts";
+
+/** What carries a connection. */
+export type CarrierKind = "quic" | "tls";
+
+/** Header fields in wire order; names in lower case. */
+export type HeaderFields = readonly (readonly [name: string, value: string])[];
+
+/** Why and how a connection or session ended; code 0 when nobody gave one. */
+export interface CloseInfo {
+  readonly code: number;
+  readonly reason: string;
+}
+
+/** The validated head of a request. `headers` has lower-case names; repeated fields are joined by ", ". */
+export interface RequestHead {
+  readonly method: string;
+  readonly scheme?: string;
+  readonly authority?: string;
+  readonly path?: string;
+  /** The `:protocol` of an extended CONNECT. */
+  readonly protocol?: string;
+  readonly headers: ReadonlyMap<string, string>;
+}
+
+/** The validated head of a response. */
+export interface ResponseHead {
+  readonly status: number;
+  readonly headers: ReadonlyMap<string, string>;
+}
+
+/** A response as a server gives it. */
+export interface ResponseInit {
+  readonly status: number;
+  readonly headers?: HeaderFields;
+}
+
+/** How {@linkcode ServerRequest.respond} goes on after the head. */
+export interface RespondOptions {
+  /** Ends our direction after the head and `body`. */
+  readonly end?: boolean;
+  /** First bytes of the body, sent together with the head. */
+  readonly body?: Uint8Array;
+}
+
+/** A request as a client makes it. */
+export interface RequestInit {
+  readonly method: string;
+  readonly scheme?: string;
+  readonly authority: string;
+  readonly path?: string;
+  readonly protocol?: string;
+  readonly headers?: HeaderFields;
+}
+
+/** How {@linkcode ClientConnection.request} behaves. */
+export interface RequestOptions {
+  readonly signal?: AbortSignal;
+  /** The request has no body: our direction ends after the head. */
+  readonly end?: boolean;
+}
+
+/** A client's request and its answer: `body` is the request body to write and the response body to read. */
+export interface Exchange {
+  readonly head: ResponseHead;
+  readonly body: ByteChannel;
+}
+
+/** One request at the server. Answer it once. */
+export interface ServerRequest {
+  readonly head: RequestHead;
+  readonly connection: ServerConnection;
+  /** Sends the response head; the channel reads the request body and writes the response body. */
+  respond(head: ResponseInit, options?: RespondOptions): Promise<ByteChannel>;
+}
+
+/** One peer's connection at the server. */
+export interface ServerConnection {
+  /** Unique in this process. */
+  readonly id: string;
+  readonly carrier: CarrierKind;
+  /** The peer's address now: it may change while a QUIC connection lives. */
+  readonly remote: HostPort;
+  /** Requests in order of arrival; ends when the connection does. Iterate it once. */
+  requests(): AsyncIterable<ServerRequest>;
+  /** Answers an extended CONNECT for `webtransport` with 200. Rejects where the carrier has no sessions. */
+  acceptWebTransport(request: ServerRequest): Promise<WebTransportSession>;
+  /** Lifts the limits of a peer that has not proved who it is. */
+  setAuthenticated(): void;
+  /** Tells the peer to make no new requests here; running ones go on. */
+  goaway(): Promise<void>;
+  close(code: number, reason: string): void;
+  /** Resolves when the connection has ended for whatever reason; never rejects. */
+  readonly closed: Promise<CloseInfo>;
+}
+
+/** A connection to a relay. */
+export interface ClientConnection {
+  readonly carrier: CarrierKind;
+  readonly remote: HostPort;
+  request(head: RequestInit, options?: RequestOptions): Promise<Exchange>;
+  connectWebTransport(init: WebTransportInit): Promise<WebTransportSession>;
+  /** Resolves when the peer asked for no new requests (GOAWAY); stays pending otherwise. */
+  readonly draining: Promise<void>;
+  close(code: number, reason: string): Promise<void>;
+  /** Resolves when the connection has ended for whatever reason; never rejects. */
+  readonly closed: Promise<CloseInfo>;
+}
+
+/** Where and how to open a session. */
+export interface WebTransportInit {
+  readonly authority: string;
+  readonly path: string;
+  readonly headers?: HeaderFields;
+  readonly signal?: AbortSignal;
+}
+
+/** A WebTransport session: streams both ways and datagrams over one connection. */
+export interface WebTransportSession {
+  /** Opens a two-way stream; the peer sees it at once, before the first write. */
+  openStream(): Promise<ByteChannel>;
+  /** Two-way streams that the peer opened. Iterate it once. */
+  incomingStreams(): AsyncIterable<ByteChannel>;
+  /** One-way streams that the peer opened: writing to them throws. Iterate it once. */
+  incomingUniStreams(): AsyncIterable<ByteChannel>;
+  /** Sends one datagram; resolves once the transport took it, drops it (resolving) when too many wait. */
+  sendDatagram(bytes: Uint8Array): Promise<void>;
+  /** Datagrams from the peer; a slow reader loses the oldest. Iterate it once. */
+  datagrams(): AsyncIterable<Uint8Array>;
+  /** Largest datagram the path takes now; it may change, so read it per send. */
+  readonly maxDatagramSize: number;
+  close(code: number, reason: string): Promise<void>;
+  /** Resolves when the session has ended for whatever reason; never rejects. */
+  readonly closed: Promise<CloseInfo>;
+}
