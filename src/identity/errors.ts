@@ -1,0 +1,80 @@
+/**
+ * Every way an identity, a certificate, a proof or a view can be refused. Each cause has its own code, so
+ * that logs, audit lines and tests can tell them apart; messages never contain key material or tokens.
+ */
+
+import { GinnelError, type GinnelErrorOptions } from "../base/errors.ts";
+
+/** A certificate or its chain was refused. */
+export type CertificateErrorCode =
+  | "ERR_CERT_MALFORMED"
+  | "ERR_CERT_CHAIN_TOO_LONG"
+  | "ERR_CERT_CHAIN_ORDER"
+  | "ERR_CERT_UNTRUSTED"
+  | "ERR_CERT_SIGNATURE"
+  | "ERR_CERT_ISSUER_NOT_CA"
+  | "ERR_CERT_PATH_LENGTH"
+  | "ERR_CERT_EXPIRED"
+  | "ERR_CERT_NOT_YET_VALID"
+  | "ERR_CERT_WRONG_USE"
+  | "ERR_CERT_KEY_TYPE"
+  | "ERR_CERT_CRITICAL_EXTENSION"
+  | "ERR_CERT_NO_SPIFFE_ID"
+  | "ERR_CERT_SEVERAL_SPIFFE_IDS"
+  | "ERR_CERT_TRUST_DOMAIN"
+  | "ERR_CERT_REVOKED";
+
+/** A proof (the signed assertion sent to a relay) was refused. */
+export type ProofErrorCode =
+  | "ERR_PROOF_MALFORMED"
+  | "ERR_PROOF_TOO_LARGE"
+  | "ERR_PROOF_ALGORITHM"
+  | "ERR_PROOF_SIGNATURE"
+  | "ERR_PROOF_AUDIENCE"
+  | "ERR_PROOF_EXPIRED"
+  | "ERR_PROOF_NOT_YET_VALID"
+  | "ERR_PROOF_LIFETIME"
+  | "ERR_PROOF_BEFORE_START"
+  | "ERR_PROOF_REPLAYED"
+  | "ERR_REPLAY_CACHE_FULL"
+  | "ERR_SUBJECT_MISMATCH";
+
+/** A signed view was refused. */
+export type ViewErrorCode =
+  | "ERR_VIEW_MALFORMED"
+  | "ERR_VIEW_TOO_LARGE"
+  | "ERR_VIEW_ALGORITHM"
+  | "ERR_VIEW_AUTHORITY"
+  | "ERR_VIEW_SIGNATURE"
+  | "ERR_VIEW_SUBJECT"
+  | "ERR_VIEW_EXPIRED"
+  | "ERR_VIEW_NOT_YET_VALID"
+  | "ERR_VIEW_OUTDATED";
+
+/** A file or a request of the operator cannot be used. */
+export type IdentityFileErrorCode =
+  | "ERR_SPIFFE_ID_INVALID"
+  | "ERR_IDENTITY_FILE_MISSING"
+  | "ERR_IDENTITY_FILE_UNREADABLE"
+  | "ERR_IDENTITY_FILE_CORRUPT"
+  | "ERR_IDENTITY_FILE_EXISTS"
+  | "ERR_IDENTITY_FILE_UNWRITABLE"
+  | "ERR_IDENTITY_KEY_MISMATCH"
+  | "ERR_KEY_FILE_READABLE"
+  | "ERR_CA_LIFETIME";
+
+/** Every code an {@linkcode IdentityError} can carry. */
+export type IdentityErrorCode =
+  | CertificateErrorCode
+  | ProofErrorCode
+  | ViewErrorCode
+  | IdentityFileErrorCode;
+
+/** An identity, certificate, proof, view or identity file was refused; `code` says exactly why. */
+export class IdentityError extends GinnelError {
+  declare readonly code: IdentityErrorCode;
+
+  constructor(code: IdentityErrorCode, message: string, options: GinnelErrorOptions = {}) {
+    super(code, message, options);
+  }
+}

@@ -1,0 +1,105 @@
+/**
+ * SPIFFE IDs as Ginnel uses them: `spiffe://<trust-domain>/<kind>/<name>`. Parsing is strict and accepts
+ * one spelling only, so that IDs can be compared as text.
+ */
+
+import { IdentityError } from "./errors.ts";
+
+/** The kinds of identity a network has. */
+export const IDENTITY_KINDS = ["relay", "connector", "agent", "user"] as const;
+
+/** One of {@linkcode IDENTITY_KINDS}. */
+export type IdentityKind = typeof IDENTITY_KINDS[number];
+
+/** A parsed SPIFFE ID; `uri` is its only spelling. */
+export interface SpiffeId {
+  readonly trustDomain: string;
+  readonly kind: IdentityKind;
+  readonly name: string;
+  readonly uri: string;
+}
+
+/** The DNS suffix of relay names: no public CA may issue it, so only the network's own CA can vouch for it. */
+export const RELAY_NAME_SUFFIX = ".relay.ginnel.internal";
+
+/** Longest trust domain, in characters: it shares its alphabet and length with DNS names. */
+const MAX_TRUST_DOMAIN_LENGTH = 255;
+
+/** Longest name, in characters: as long as a DNS label may be, so that every name can become one. */
+const MAX_NAME_LENGTH = 63;
+
+const TRUST_DOMAIN = /^[a-z0-9._-]+$/;
+const NAME = /^[A-Za-z0-9._-]+$/;
+const DNS_LABEL = /^[a-z0-9](?:[a-z0-9-]*[a-z0-9])?$/;
+const SCHEME = "spiffe://";
+
+/** Reads a SPIFFE ID; throws `ERR_SPIFFE_ID_INVALID` unless the whole text is one of ours. */
+export function parseSpiffeId(text: string): SpiffeId {
+  if (!text.startsWith(SCHEME)) throw invalid(`it does not start with ${SCHEME}`);
+  const parts = text.slice(SCHEME.length).split("/");
+  const [trustDomain, kind, name] = parts;
+  if (parts.length !== 3 || trustDomain === undefined || kind === undefined || name === undefined) {
+    throw invalid("it is not spiffe://<trust-domain>/<kind>/<name>");
+  }
+  return makeSpiffeId({ trustDomain, kind, name });
+}
+
+/** Builds a SPIFFE ID from its parts, each checked. */
+export function makeSpiffeId(
+  parts: { readonly trustDomain: string; readonly kind: string; readonly name: string },
+): SpiffeId {
+  const { trustDomain, kind, name } = parts;
+  assertTrustDomain(trustDomain);
+  if (!isIdentityKind(kind)) throw invalid(`its kind is none of ${IDENTITY_KINDS.join(", ")}`);
+  if (name.length > MAX_NAME_LENGTH) throw invalid(`its name is longer than ${MAX_NAME_LENGTH} characters`);
+  if (!NAME.test(name) || name === "." || name === "..") {
+    throw invalid("its name may contain only letters, digits, dots, dashes and underscores");
+  }
+  if (kind === "relay" && !DNS_LABEL.test(name)) {
+    throw invalid("a relay's name must be a DNS label: lower-case letters, digits and inner dashes");
+  }
+  return { trustDomain, kind, name, uri: formatSpiffeId({ trustDomain, kind, name }) };
+}
+
+/** Writes a SPIFFE ID from parts that were already checked. */
+export function formatSpiffeId(
+  parts: { readonly trustDomain: string; readonly kind: IdentityKind; readonly name: string },
+): string {
+  return `${SCHEME}${parts.trustDomain}/${parts.kind}/${parts.name}`;
+}
+
+/** Reads the trust domain out of a bare `spiffe://<trust-domain>` URI, as CA certificates carry it. */
+export function parseTrustDomainUri(text: string): string {
+  if (!text.startsWith(SCHEME)) throw invalid(`it does not start with ${SCHEME}`);
+  const trustDomain = text.slice(SCHEME.length);
+  assertTrustDomain(trustDomain);
+  return trustDomain;
+}
+
+/** Writes the bare URI of a trust domain. */
+export function trustDomainUri(trustDomain: string): string {
+  assertTrustDomain(trustDomain);
+  return SCHEME + trustDomain;
+}
+
+/** The TLS server name of a relay: what its certificate carries as DNS name and what nodes ask for. */
+export function relayServerName(name: string): string {
+  return name + RELAY_NAME_SUFFIX;
+}
+
+/** Tells whether a word is a kind of identity. */
+export function isIdentityKind(text: string): text is IdentityKind {
+  return (IDENTITY_KINDS as readonly string[]).includes(text);
+}
+
+function assertTrustDomain(text: string): void {
+  if (text.length > MAX_TRUST_DOMAIN_LENGTH || !TRUST_DOMAIN.test(text)) {
+    throw invalid(
+      `its trust domain must be 1 to ${MAX_TRUST_DOMAIN_LENGTH} lower-case letters, digits, dots, dashes and underscores`,
+    );
+  }
+}
+
+function invalid(reason: string): IdentityError {
+  return new IdentityError("ERR_SPIFFE_ID_INVALID", `Cannot use the SPIFFE ID: ${reason}`);
+}
