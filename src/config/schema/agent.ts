@@ -1,0 +1,76 @@
+/** Config of mode `agent`. */
+
+import { z } from "zod";
+import type { HostPort } from "../../base/address.ts";
+import {
+  carrier,
+  filePath,
+  healthAddress,
+  listenAddress,
+  log,
+  relays,
+  serviceName,
+  unique,
+} from "./common.ts";
+
+const forward = z.strictObject({
+  listen: listenAddress.describe("Local address that leads to the service."),
+  service: serviceName.describe("The service to reach."),
+  port: z.int().min(1).max(65_535).optional().describe("Port asked of the service, where it has several."),
+});
+
+/** Schema of the agent's config file. */
+export const agentSchema = z.strictObject({
+  mode: z.literal("agent"),
+  identity: filePath.describe("Identity file of the agent, made by `ginnel ca issue agent NAME`."),
+  relays,
+  forwards: z.array(forward).max(1_024).superRefine(unique("listen")).default([])
+    .describe("Local ports, each leading to one service."),
+  socks5: listenAddress.optional().describe("SOCKS5 proxy; host names are service names."),
+  httpProxy: listenAddress.optional().describe("HTTP CONNECT proxy; host names are service names."),
+  allowRemoteClients: z.boolean().default(false)
+    .describe(
+      "Lets listeners use other than loopback addresses: whoever reaches them acts as this identity.",
+    ),
+  carrier,
+  health: healthAddress.nullable().default(null)
+    .describe("Where `/health` and `/ready` are served; off by default."),
+  log,
+}).superRefine((config, context) => {
+  if (config.forwards.length === 0 && config.socks5 === undefined && config.httpProxy === undefined) {
+    context.addIssue({
+      code: "custom",
+      path: [],
+      message: "nothing to do: give forwards, socks5 or httpProxy",
+    });
+  }
+  if (config.allowRemoteClients) return;
+  const refuseRemote = (address: HostPort | undefined, path: (string | number)[]) => {
+    if (address === undefined || isLoopback(address.hostname)) return;
+    context.addIssue({
+      code: "custom",
+      path,
+      message: "not a loopback address: listen on 127.0.0.1 or [::1], or set allowRemoteClients to true",
+    });
+  };
+  config.forwards.forEach((entry, index) => refuseRemote(entry.listen, ["forwards", index, "listen"]));
+  refuseRemote(config.socks5, ["socks5"]);
+  refuseRemote(config.httpProxy, ["httpProxy"]);
+  if (config.health?.kind === "tcp") refuseRemote(config.health, ["health"]);
+});
+
+/** The agent's config, all defaults applied. */
+export type AgentConfig = z.output<typeof agentSchema>;
+
+/** Makes every path of the config absolute. */
+export function resolveAgentPaths(config: AgentConfig, resolve: (path: string) => string): AgentConfig {
+  return { ...config, identity: resolve(config.identity) };
+}
+
+/** Strict: a name that merely starts with `127.` or resolves to loopback is not one. */
+function isLoopback(hostname: string): boolean {
+  if (hostname === "localhost" || hostname === "::1") return true;
+  const octets = hostname.split(".");
+  return octets.length === 4 && octets[0] === "127" &&
+    octets.every((octet) => /^(?:0|[1-9][0-9]{0,2})$/.test(octet) && Number(octet) <= 255);
+}

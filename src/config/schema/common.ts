@@ -1,0 +1,139 @@
+/**
+ * Building blocks of the mode schemas. Each reads the JSON form and yields the parsed one: durations become
+ * milliseconds, addresses host and port, so that nothing past the config reads text again.
+ */
+
+import { z } from "zod";
+import { type HostPort, parseHostPort, parseUpstream, type Upstream } from "../../base/address.ts";
+import { LOG_LEVELS } from "../../base/log.ts";
+import { serviceNameFault } from "../../core/service_name.ts";
+
+/** Where a health endpoint listens. */
+export type HealthAddress = Upstream;
+
+/** A path of a file; relative ones are taken from the config file's folder. */
+export const filePath = z.string().min(1).max(4096).meta({ type_name: "path" });
+
+/** A length of time such as `250ms`, `30s`, `5m`, `1h` or `7d`; yields milliseconds. */
+export function duration(bounds: { readonly min: string; readonly max: string }) {
+  const min = parseDuration(bounds.min)!;
+  const max = parseDuration(bounds.max)!;
+  return z.string().transform((text, context): number => {
+    const milliseconds = parseDuration(text);
+    if (milliseconds === undefined) {
+      return refuse(
+        context,
+        "not a duration: write a whole number and a unit, such as 250ms, 30s, 5m, 1h or 7d",
+      );
+    }
+    if (milliseconds < min || milliseconds > max) {
+      return refuse(context, `must be from ${bounds.min} to ${bounds.max}`);
+    }
+    return milliseconds;
+  }).meta({ type_name: "duration" });
+}
+
+/** `host:port` to listen on; port 0 lets the system choose. */
+export const listenAddress = z.string().transform((text, context): HostPort => readHostPort(text, context))
+  .meta({ type_name: "host:port" });
+
+/** `host:port` to connect to. */
+export const dialAddress = z.string().transform((text, context): HostPort => {
+  const address = readHostPort(text, context);
+  return address.port === 0 ? refuse(context, "port 0 cannot be dialled") : address;
+}).meta({ type_name: "host:port" });
+
+/** `tcp://host:port` or `unix:/path`. */
+export const upstream = z.string().transform((text, context): Upstream => {
+  try {
+    const parsed = parseUpstream(text);
+    return parsed.kind === "tcp" && parsed.port === 0 ? refuse(context, "port 0 cannot be dialled") : parsed;
+  } catch {
+    return refuse(context, "not an upstream: write tcp://host:port or unix:/absolute/path");
+  }
+}).meta({ type_name: "tcp://host:port or unix:/path" });
+
+/** `host:port` or `unix:/path`. */
+export const healthAddress = z.string().transform((text, context): HealthAddress => {
+  if (text.startsWith("unix:")) return readUnix(text, context);
+  return { kind: "tcp", ...readHostPort(text, context) };
+}).meta({ type_name: "host:port or unix:/path" });
+
+/** `unix:/path` only. */
+export const unixAddress = z.string().transform((text, context): HealthAddress => readUnix(text, context))
+  .meta({ type_name: "unix:/path" });
+
+/** A service's name. */
+export const serviceName = z.string().superRefine((name, context) => {
+  const fault = serviceNameFault(name);
+  if (fault !== undefined) refuse(context, fault);
+}).meta({ type_name: "service name" });
+
+/** The relays a node dials. */
+export const relays = z.array(z.strictObject({
+  name: z.string().regex(
+    /^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$/,
+    "not a relay name: use the NAME given to ca issue relay NAME",
+  )
+    .describe("The relay's name, as in its certificate."),
+  address: dialAddress.describe("Where the relay listens: UDP for QUIC, TCP for TLS."),
+})).min(1, "name at least one relay").max(16).superRefine(unique("name"))
+  .describe("The relays to use; the first that answers takes new work, the others are kept ready.");
+
+/** How a node reaches its relays. */
+export const carrier = z.enum(["auto", "quic", "tls"]).default("auto")
+  .describe(
+    "How to reach a relay: `quic`, `tls` (over TCP), or `auto`: QUIC first, TLS where it is blocked or slower.",
+  );
+
+/** Logging settings. */
+export const log = z.strictObject({
+  level: z.enum(LOG_LEVELS).default("info").describe("Lines below this level are not written."),
+}).prefault({}).describe("Log lines are JSON on standard output.");
+
+/** A refinement that no two entries share the value of `key`. */
+export function unique<K extends string>(key: K) {
+  return (entries: readonly { readonly [P in K]: unknown }[], context: z.RefinementCtx): void => {
+    const seen = new Map<unknown, number>();
+    entries.forEach((entry, index) => {
+      const value = typeof entry[key] === "object" ? JSON.stringify(entry[key]) : entry[key];
+      const first = seen.get(value);
+      if (first === undefined) seen.set(value, index);
+      else {
+        context.addIssue({
+          code: "custom",
+          path: [index, key],
+          message: `given twice: entry [${first}] has the same ${key}`,
+        });
+      }
+    });
+  };
+}
+
+/** Milliseconds of a duration text, or undefined. */
+export function parseDuration(text: string): number | undefined {
+  const match = /^([0-9]{1,9})(ms|s|m|h|d)$/.exec(text);
+  if (match === null) return undefined;
+  return Number(match[1]) * UNIT_MS[match[2] as keyof typeof UNIT_MS];
+}
+
+const UNIT_MS = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 } as const;
+
+/** Adds an issue to the field at hand; usable where a transform must return. */
+function refuse(context: z.RefinementCtx, message: string): never {
+  context.addIssue({ code: "custom", message });
+  return z.NEVER;
+}
+
+function readHostPort(text: string, context: z.RefinementCtx): HostPort {
+  try {
+    return parseHostPort(text);
+  } catch {
+    return refuse(context, "not an address: write host:port or [ipv6]:port");
+  }
+}
+
+function readUnix(text: string, context: z.RefinementCtx): HealthAddress {
+  if (!text.startsWith("unix:/")) return refuse(context, "not a unix socket: write unix:/absolute/path");
+  return { kind: "unix", path: text.slice("unix:".length) };
+}
