@@ -22,6 +22,15 @@ export interface Candidate {
   readonly flows: number;
 }
 
+/** A service offered over one connection. */
+export interface Binding {
+  readonly connectorKey: string;
+  /** SPIFFE ID of the connector. */
+  readonly identity: string;
+  readonly service: string;
+  readonly healthy: boolean;
+}
+
 /** A flow being spliced. */
 export interface LiveFlow {
   readonly id: number;
@@ -40,46 +49,129 @@ export type FlowStart =
 
 /** The live registry of one relay. `connectorKey` is one connection of a connector, not its identity. */
 export class ServiceRegistry {
-  constructor(_limits: RegistryLimits) {}
+  readonly #limits: RegistryLimits;
+  readonly #connectors = new Map<string, Connector>();
+  readonly #services = new Map<string, Map<string, Connector>>();
+  readonly #flows = new Map<number, { readonly flow: LiveFlow; readonly connector: Connector }>();
+  readonly #flowsOfCaller = new Map<string, number>();
+  #lastFlow = 0;
 
-  /** Adds or renews a binding; a new binding is healthy until {@linkcode setHealth} says otherwise. */
-  bind(_connectorKey: string, _identity: string, _service: string): BindResult {
-    throw new Error("not yet");
+  constructor(limits: RegistryLimits) {
+    this.#limits = limits;
   }
+
+  /** Adds a binding, healthy until {@linkcode setHealth} says otherwise; one that is there stays as it is. */
+  bind(connectorKey: string, identity: string, service: string): BindResult {
+    const connector = this.#connectors.get(connectorKey) ??
+      { key: connectorKey, identity, healthy: new Map(), flows: 0, lastFlow: 0 };
+    if (connector.identity !== identity) {
+      throw new TypeError(
+        `Cannot bind as ${identity}: connection ${connectorKey} belongs to ${connector.identity}`,
+      );
+    }
+    if (connector.healthy.has(service)) return { ok: true };
+    if (connector.healthy.size >= this.#limits.maxServicesPerConnector) {
+      return { ok: false, reason: "services_per_connector" };
+    }
+    const offering = this.#services.get(service) ?? new Map<string, Connector>();
+    if (offering.size >= this.#limits.maxConnectorsPerService) {
+      return { ok: false, reason: "connectors_per_service" };
+    }
+    connector.healthy.set(service, true);
+    offering.set(connectorKey, connector);
+    this.#connectors.set(connectorKey, connector);
+    this.#services.set(service, offering);
+    return { ok: true };
+  }
+
   /** Removes a binding; its live flows go on. Returns whether it was there. */
-  unbind(_connectorKey: string, _service: string): boolean {
-    throw new Error("not yet");
+  unbind(connectorKey: string, service: string): boolean {
+    const removed = this.#connectors.get(connectorKey)?.healthy.delete(service) ?? false;
+    if (removed) this.#withdraw(connectorKey, service);
+    return removed;
   }
+
   /** Marks a binding; unhealthy ones take no new flows. Returns whether the binding exists. */
-  setHealth(_connectorKey: string, _service: string, _healthy: boolean): boolean {
-    throw new Error("not yet");
+  setHealth(connectorKey: string, service: string, healthy: boolean): boolean {
+    const connector = this.#connectors.get(connectorKey);
+    if (connector === undefined || !connector.healthy.has(service)) return false;
+    connector.healthy.set(service, healthy);
+    return true;
   }
-  /** Forgets a connector; returns the services it offered. */
-  drop(_connectorKey: string): readonly string[] {
-    throw new Error("not yet");
+
+  /** Forgets a connection; its live flows stay until each is ended. Returns the services it offered. */
+  drop(connectorKey: string): readonly string[] {
+    const services = [...this.#connectors.get(connectorKey)?.healthy.keys() ?? []];
+    for (const service of services) this.#withdraw(connectorKey, service);
+    this.#connectors.delete(connectorKey);
+    return services;
   }
+
   /** Healthy connectors of a service: least flows first, then the one whose last flow started longest ago. */
-  candidates(_service: string, _options: { readonly exclude?: ReadonlySet<string> } = {}): Candidate[] {
-    throw new Error("not yet");
+  candidates(service: string, options: { readonly exclude?: ReadonlySet<string> } = {}): Candidate[] {
+    const { exclude } = options;
+    return [...this.#services.get(service)?.values() ?? []]
+      .filter((connector) => connector.healthy.get(service) === true && !exclude?.has(connector.key))
+      .sort((a, b) => a.flows - b.flows || a.lastFlow - b.lastFlow)
+      .map(({ key, identity, flows }) => ({ connectorKey: key, identity, flows }));
   }
+
   /** Counts a flow against its caller and its connector. */
-  startFlow(_start: { caller: string; service: string; connectorKey: string }): FlowStart {
-    throw new Error("not yet");
+  startFlow(
+    start: { readonly caller: string; readonly service: string; readonly connectorKey: string },
+  ): FlowStart {
+    const { caller, service, connectorKey } = start;
+    const connector = this.#connectors.get(connectorKey);
+    if (connector === undefined || !connector.healthy.has(service)) return { ok: false, reason: "not_bound" };
+    const open = this.#flowsOfCaller.get(caller) ?? 0;
+    if (open >= this.#limits.maxFlowsPerIdentity) return { ok: false, reason: "flows_per_identity" };
+    const flow = { id: ++this.#lastFlow, caller, service, connectorKey, connector: connector.identity };
+    connector.flows++;
+    connector.lastFlow = flow.id;
+    this.#flowsOfCaller.set(caller, open + 1);
+    this.#flows.set(flow.id, { flow, connector });
+    return { ok: true, flow };
   }
+
   /** Forgets a flow; harmless when it is gone already. */
-  endFlow(_id: number): void {
-    throw new Error("not yet");
+  endFlow(id: number): void {
+    const entry = this.#flows.get(id);
+    if (entry === undefined) return;
+    this.#flows.delete(id);
+    entry.connector.flows--;
+    const left = this.#flowsOfCaller.get(entry.flow.caller)! - 1;
+    if (left === 0) this.#flowsOfCaller.delete(entry.flow.caller);
+    else this.#flowsOfCaller.set(entry.flow.caller, left);
   }
+
   /** All live flows, oldest first. */
-  flows(): Iterable<LiveFlow> {
-    throw new Error("not yet");
+  *flows(): Generator<LiveFlow> {
+    for (const { flow } of this.#flows.values()) yield flow;
   }
-  /** SPIFFE IDs of all connectors with at least one binding. */
-  identities(): Iterable<string> {
-    throw new Error("not yet");
+
+  /** Every binding: for status output, and to find those a new policy takes away. */
+  *bindings(): Generator<Binding> {
+    for (const { key, identity, healthy } of this.#connectors.values()) {
+      for (const [service, isHealthy] of healthy) {
+        yield { connectorKey: key, identity, service, healthy: isHealthy };
+      }
+    }
   }
-  /** Every binding, for status output. */
-  bindings(): Iterable<{ service: string; connectorKey: string; identity: string; healthy: boolean }> {
-    throw new Error("not yet");
+
+  #withdraw(connectorKey: string, service: string): void {
+    const offering = this.#services.get(service)!;
+    offering.delete(connectorKey);
+    if (offering.size === 0) this.#services.delete(service);
   }
+}
+
+/** One connection of a connector; flows keep it alive after it was dropped. */
+interface Connector {
+  readonly key: string;
+  readonly identity: string;
+  /** Bound services and whether each is healthy. */
+  readonly healthy: Map<string, boolean>;
+  flows: number;
+  /** Id of the flow it took last, 0 before the first. */
+  lastFlow: number;
 }

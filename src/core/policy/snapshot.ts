@@ -2,8 +2,10 @@
  * A policy document compiled for fast decisions. A snapshot never changes: a reload makes a new one.
  */
 
-import type { Decision } from "./decision.ts";
-import type { PolicyDocument, PolicyService } from "./document.ts";
+import type { Decision, DenyReason } from "./decision.ts";
+import type { PolicyDocument, PolicyService, PolicyType, ServicePolicy } from "./document.ts";
+import { IdentityIndex } from "./identity_index.ts";
+import { ALL_ROLE, firstCommon, type PolicySet, RoleMatcher } from "./role_matcher.ts";
 
 /** How to compile. */
 export interface CompileOptions {
@@ -14,30 +16,141 @@ export interface CompileOptions {
   readonly trustDomain?: string;
 }
 
-/** A role that selects nothing at the moment; allowed, since the other half may be declared later. */
+/** A role that selects nothing declared; allowed, since the other half may be declared later. */
 export interface PolicyWarning {
   readonly policy: string;
   readonly role: string;
   readonly reason: "undeclared_service" | "undeclared_identity" | "attribute_nobody_has";
 }
 
+/** The rights of one identity, resolved once for many questions. */
+export interface Rights {
+  /** May the identity reach the service? */
+  mayDial(service: string): Decision;
+  /** May the identity offer the service? */
+  mayBind(service: string): Decision;
+}
+
 /** Answers every rights question of one policy revision; default deny. */
 export interface PolicySnapshot {
-  /** Roles that select nothing, for the log. */
+  /** Roles that select nothing declared, for the log. */
   readonly warnings: readonly PolicyWarning[];
+  /** SPIFFE IDs the document spells out in full. */
+  readonly declaredIds: readonly string[];
+  /** Names of all declared services, sorted. */
+  readonly serviceNames: readonly string[];
   /** May this identity (a SPIFFE ID) reach the service? */
   mayDial(id: string, service: string): Decision;
   /** May this identity (a SPIFFE ID) offer the service? */
   mayBind(id: string, service: string): Decision;
+  /** The rights of one identity (a SPIFFE ID). */
+  rightsOf(id: string): Rights;
   /** Names of the services the identity may Dial or Bind, sorted: all that it may know of. */
   visibleServices(id: string): readonly string[];
   /** The declared service, or undefined. */
   service(name: string): PolicyService | undefined;
-  /** SPIFFE IDs the document spells out in full. */
-  readonly declaredIds: readonly string[];
 }
 
 /** Compiles a document; it does not throw, what selects nothing is listed in `warnings`. */
-export function compilePolicy(_document: PolicyDocument, _options: CompileOptions = {}): PolicySnapshot {
-  throw new Error("not yet");
+export function compilePolicy(document: PolicyDocument, options: CompileOptions = {}): PolicySnapshot {
+  const identities = new IdentityIndex(document.identities, options.trustDomain);
+  const services = new Map(document.services.map((service) => [service.name, service]));
+  const serviceNames = [...services.keys()].sort();
+  const dial = new RightTable("Dial", document.servicePolicies, services);
+  const bind = new RightTable("Bind", document.servicePolicies, services);
+  const rightsOf = (id: string): Rights => {
+    const entity = identities.find(id);
+    if (entity === undefined) {
+      const refuse = (service: string) =>
+        services.has(service) ? DENIALS.identity_without_rights : DENIALS.unknown_service;
+      return { mayDial: refuse, mayBind: refuse };
+    }
+    // Most questions are about one of the two rights, so each is resolved when first asked.
+    let dialing: PolicySet | undefined;
+    let binding: PolicySet | undefined;
+    return {
+      mayDial: (service) => dial.decide(dialing ??= dial.identities.match(entity), service),
+      mayBind: (service) => bind.decide(binding ??= bind.identities.match(entity), service),
+    };
+  };
+  return {
+    warnings: findWarnings(document, identities),
+    declaredIds: identities.declaredIds,
+    serviceNames,
+    mayDial: (id, service) => rightsOf(id).mayDial(service),
+    mayBind: (id, service) => rightsOf(id).mayBind(service),
+    rightsOf,
+    visibleServices(id) {
+      const rights = rightsOf(id);
+      return serviceNames.filter((service) =>
+        rights.mayDial(service).verdict === "allow" || rights.mayBind(service).verdict === "allow"
+      );
+    },
+    service: (name) => services.get(name),
+  };
+}
+
+/** All policies of one type: the matcher of their identity roles, and for each service those that select it. */
+class RightTable {
+  readonly identities: RoleMatcher;
+  readonly #allows: readonly Decision[];
+  readonly #services = new Map<string, PolicySet>();
+
+  constructor(
+    type: PolicyType,
+    policies: readonly ServicePolicy[],
+    services: ReadonlyMap<string, PolicyService>,
+  ) {
+    const ours = policies.filter((policy) => policy.type === type);
+    this.#allows = ours.map(({ name }) => ({ verdict: "allow", policy: name }));
+    this.identities = new RoleMatcher(
+      ours.map(({ identityRoles, semantic }) => ({ roles: identityRoles, semantic })),
+    );
+    const matcher = new RoleMatcher(
+      ours.map(({ serviceRoles, semantic }) => ({ roles: serviceRoles, semantic })),
+    );
+    for (const { name, roleAttributes } of services.values()) {
+      this.#services.set(name, matcher.match({ names: [name], attributes: [roleAttributes], inAll: true }));
+    }
+  }
+
+  decide(identityPolicies: PolicySet, service: string): Decision {
+    const servicePolicies = this.#services.get(service);
+    if (servicePolicies === undefined) return DENIALS.unknown_service;
+    return this.#allows[firstCommon(identityPolicies, servicePolicies)] ?? DENIALS.no_matching_policy;
+  }
+}
+
+/** One object per reason: a refusal allocates nothing. */
+const DENIALS: Readonly<Record<DenyReason, Decision>> = {
+  unknown_service: { verdict: "deny", reason: "unknown_service" },
+  no_matching_policy: { verdict: "deny", reason: "no_matching_policy" },
+  identity_without_rights: { verdict: "deny", reason: "identity_without_rights" },
+};
+
+function findWarnings(document: PolicyDocument, identities: IdentityIndex): PolicyWarning[] {
+  const identityAttributes = new Set(document.identities.flatMap((identity) => identity.roleAttributes));
+  const serviceAttributes = new Set(document.services.flatMap((service) => service.roleAttributes));
+  const serviceNames = new Set(document.services.map((service) => service.name));
+  const warnings: PolicyWarning[] = [];
+  for (const policy of document.servicePolicies) {
+    const check = (
+      role: string,
+      attributes: ReadonlySet<string>,
+      otherwise: PolicyWarning["reason"] | undefined,
+    ) => {
+      if (role === ALL_ROLE) return;
+      const reason = role.startsWith("#")
+        ? (attributes.has(role.slice(1)) ? undefined : "attribute_nobody_has")
+        : otherwise;
+      if (reason !== undefined) warnings.push({ policy: policy.name, role, reason });
+    };
+    for (const role of policy.identityRoles) {
+      check(role, identityAttributes, identities.declares(role.slice(1)) ? undefined : "undeclared_identity");
+    }
+    for (const role of policy.serviceRoles) {
+      check(role, serviceAttributes, serviceNames.has(role.slice(1)) ? undefined : "undeclared_service");
+    }
+  }
+  return warnings;
 }

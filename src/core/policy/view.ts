@@ -1,12 +1,13 @@
 /** The part of a policy that one identity needs to enforce it by itself: what it may Dial and Bind, with whom. */
 
 import type { EndToEnd } from "./document.ts";
-import type { PolicySnapshot } from "./snapshot.ts";
+import type { PolicySnapshot, Rights } from "./snapshot.ts";
 
 /** A service the subject may Dial, and who may Bind it. */
 export interface ViewDial {
   readonly service: string;
   readonly endToEnd: EndToEnd;
+  /** SPIFFE IDs, sorted. */
   readonly bind: readonly string[];
 }
 
@@ -14,6 +15,7 @@ export interface ViewDial {
 export interface ViewBind {
   readonly service: string;
   readonly endToEnd: EndToEnd;
+  /** SPIFFE IDs, sorted. */
   readonly dial: readonly string[];
 }
 
@@ -27,18 +29,69 @@ export interface ViewClaims {
   readonly bind: readonly ViewBind[];
 }
 
-/** What a view depends on besides the policy. */
+/** What views depend on besides the policy. */
 export interface ViewOptions {
   readonly revision: number;
   /** Milliseconds since the epoch. */
   readonly now: number;
   /** Milliseconds. */
   readonly ttl: number;
-  /** SPIFFE IDs that may appear in the view: those declared and those connected. */
+  /** SPIFFE IDs that may appear as peers: those declared and those connected. */
   readonly knownIdentities: Iterable<string>;
 }
 
 /** Compiles the view of one identity; lists are sorted, so equal rights give equal views. */
-export function compileView(_snapshot: PolicySnapshot, _id: string, _options: ViewOptions): ViewClaims {
-  throw new Error("not yet");
+export function compileView(snapshot: PolicySnapshot, id: string, options: ViewOptions): ViewClaims {
+  return createViewCompiler(snapshot, options)(id);
+}
+
+/**
+ * Returns a function that compiles views of many identities and finds the peers of each service only once:
+ * after a reload every connected identity needs a new view.
+ */
+export function createViewCompiler(
+  snapshot: PolicySnapshot,
+  options: ViewOptions,
+): (id: string) => ViewClaims {
+  const known = [...new Set(options.knownIdentities)].sort()
+    .map((id) => ({ id, rights: snapshot.rightsOf(id) }));
+  const peers = (allows: (rights: Rights, service: string) => boolean) => {
+    const found = new Map<string, readonly string[]>();
+    return (service: string): readonly string[] => {
+      const cached = found.get(service);
+      if (cached !== undefined) return cached;
+      const ids = known.filter(({ rights }) => allows(rights, service)).map(({ id }) => id);
+      found.set(service, ids);
+      return ids;
+    };
+  };
+  const binders = peers(mayBind);
+  const dialers = peers(mayDial);
+  const iat = Math.floor(options.now / 1000);
+  return (id) => {
+    const rights = snapshot.rightsOf(id);
+    const dial: ViewDial[] = [];
+    const bind: ViewBind[] = [];
+    for (const service of snapshot.serviceNames) {
+      const endToEnd = snapshot.service(service)!.endToEnd;
+      if (mayDial(rights, service)) dial.push({ service, endToEnd, bind: binders(service) });
+      if (mayBind(rights, service)) bind.push({ service, endToEnd, dial: dialers(service) });
+    }
+    return {
+      rev: options.revision,
+      sub: id,
+      iat,
+      exp: Math.floor((options.now + options.ttl) / 1000),
+      dial,
+      bind,
+    };
+  };
+}
+
+function mayDial(rights: Rights, service: string): boolean {
+  return rights.mayDial(service).verdict === "allow";
+}
+
+function mayBind(rights: Rights, service: string): boolean {
+  return rights.mayBind(service).verdict === "allow";
 }

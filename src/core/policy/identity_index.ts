@@ -1,0 +1,68 @@
+/**
+ * Finds what a policy document says of a SPIFFE ID: which names policies may call it by, and its attributes.
+ *
+ * - `@spiffe://…` and an entry's `id` mean exactly that identity.
+ * - `@kind/name` and `@name` mean identities of the network by their certificate's path; `@name` spans agents,
+ *   users and connectors. When an entry gives the name an `id`, the name means that `id` alone.
+ * - Attributes of all entries that mean an identity add up.
+ * - A relay is never a subject: it carries other people's flows and has none of its own.
+ * - An identity of a foreign trust domain is a stranger unless an entry or a role spells out its `id`.
+ */
+
+import type { PolicyIdentity } from "./document.ts";
+import type { Entity } from "./role_matcher.ts";
+
+/** A SPIFFE ID in Ginnel's form: trust domain, kind, name. */
+const NETWORK_ID = /^spiffe:\/\/([a-z0-9._-]{1,255})\/(relay|connector|agent|user)\/([A-Za-z0-9._-]{1,63})$/;
+
+/** Looks identities up by SPIFFE ID. */
+export class IdentityIndex {
+  /** SPIFFE IDs that entries spell out. */
+  readonly declaredIds: readonly string[];
+  readonly #trustDomain: string | undefined;
+  readonly #attributes = new Map<string, string[]>();
+  /** Names that stand for one spelled-out `id`. */
+  readonly #aliases = new Map<string, string[]>();
+  readonly #taken = new Set<string>();
+
+  constructor(identities: readonly PolicyIdentity[], trustDomain: string | undefined) {
+    this.#trustDomain = trustDomain;
+    for (const { name, id, roleAttributes } of identities) {
+      const key = id ?? name;
+      if (key === undefined) continue;
+      this.#attributes.set(key, [...this.#attributes.get(key) ?? [], ...roleAttributes]);
+      if (id === undefined) continue;
+      const aliases = this.#aliases.get(id) ?? [];
+      this.#aliases.set(id, aliases);
+      if (name === undefined) continue;
+      aliases.push(name);
+      this.#taken.add(name);
+    }
+    this.declaredIds = [...this.#aliases.keys()];
+  }
+
+  /** What roles match an identity against, or undefined for one that can hold no right. */
+  find(id: string): Entity | undefined {
+    const match = NETWORK_ID.exec(id);
+    if (match?.[2] === "relay") return undefined;
+    const aliases = this.#aliases.get(id);
+    const names = aliases === undefined ? [id] : [id, ...aliases];
+    const ours = match !== null && (this.#trustDomain === undefined || match[1] === this.#trustDomain);
+    if (ours) {
+      const path = `${match[2]}/${match[3]}`;
+      if (!this.#taken.has(path)) names.push(path);
+      if (!this.#taken.has(match[3]!)) names.push(match[3]!);
+    }
+    const attributes: string[][] = [];
+    for (const name of names) {
+      const found = this.#attributes.get(name);
+      if (found !== undefined) attributes.push(found);
+    }
+    return { names, attributes, inAll: ours || aliases !== undefined };
+  }
+
+  /** Tells whether an entry declares what `@name` would mean. */
+  declares(name: string): boolean {
+    return this.#attributes.has(name) || this.#taken.has(name);
+  }
+}
