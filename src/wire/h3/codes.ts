@@ -51,6 +51,8 @@ export const SETTINGS_ENABLE_WEBTRANSPORT = 0x2b60_3742;
 export const SETTINGS_WEBTRANSPORT_MAX_SESSIONS = 0xc671_706a;
 /** The third deployed form of the WebTransport setting; its value counts sessions. */
 export const SETTINGS_WT_MAX_SESSIONS = 0x14e9_cd29;
+/** The fourth deployed form of the WebTransport setting; 1 says that sessions are accepted. */
+export const SETTINGS_WT_ENABLED = 0x2c7c_f000;
 
 // Frame types, RFC 9114 §7.2.
 export const FRAME_DATA = 0x00;
