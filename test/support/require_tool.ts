@@ -96,7 +96,7 @@ function isExecutable(path: string): boolean {
 }
 
 function canUnshareNetwork(): boolean {
-  const unshare = needsTool("unshare", { install: "apt-get install -y util-linux" });
+  const unshare = needsTool("unshare", { install: "part of every Linux system" });
   if (!unshare.met) return false;
   return new Deno.Command(unshare.path, { args: ["-n", "true"], stdout: "null", stderr: "null" }).outputSync()
     .success;
