@@ -3,20 +3,32 @@
  */
 
 import type { JWK } from "jose";
-import type { CaBundle } from "./pki.ts";
-import type { IdentityKind } from "./spiffe_id.ts";
+import { formatIdentity } from "./identity_file.ts";
+import { type CaBundle, issueCertificate } from "./pki.ts";
+import type { IdentityKind, SpiffeId } from "./spiffe_id.ts";
 
-/** Makes the text of a new identity file, ready for `writeSecretFile` or `parseIdentity`. */
-export function issueIdentity(
-  _ca: CaBundle,
-  _options: {
-    readonly kind: IdentityKind;
-    readonly name: string;
-    readonly now: number;
-    readonly days: number;
-    /** Public keys that may sign views. */
-    readonly authorities: readonly JWK[];
-  },
-): Promise<string> {
-  return Promise.reject(new Error("Not written yet"));
+/** What to issue. */
+export interface IssueIdentityOptions {
+  readonly kind: IdentityKind;
+  readonly name: string;
+  readonly now: number;
+  readonly days: number;
+  /** Public keys that may sign views. */
+  readonly authorities: readonly JWK[];
+}
+
+/** A new identity; `text` holds its private key: store it by `writeSecretFile`. */
+export interface IssuedIdentity {
+  readonly id: SpiffeId;
+  readonly text: string;
+  /** Milliseconds since the epoch. */
+  readonly notAfter: number;
+}
+
+/** Makes a new identity: generates its key, issues its certificate and pins what it trusts. */
+export async function issueIdentity(ca: CaBundle, options: IssueIdentityOptions): Promise<IssuedIdentity> {
+  const { authorities, ...certificate } = options;
+  const { id, certificatePem, privateKeyPem, notAfter } = await issueCertificate(ca, certificate);
+  const trust = { domain: ca.trustDomain, roots: [ca.certificatePem], authorities };
+  return { id, notAfter, text: formatIdentity({ id, certificatePem, privateKeyPem: privateKeyPem!, trust }) };
 }

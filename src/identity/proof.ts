@@ -1,29 +1,48 @@
 /**
- * Proofs: the short signed assertion by which an identity shows itself to a relay.
+ * Proofs: the short signed assertion (RFC 7523 in spirit) by which an identity shows itself to a relay. A proof is a JWS
+ * with the certificate chain in `x5c`; it names the relay it is for, lives a minute at most and works once.
  */
 
-import type { CertificateReference } from "./chain.ts";
+import { createHash } from "node:crypto";
+import { base64url } from "jose";
+import { z } from "zod";
+import {
+  assertValidity,
+  type CertificateReference,
+  MAX_CHAIN_LENGTH,
+  revoked,
+  type VerifiedChain,
+  verifyChain,
+} from "./chain.ts";
+import { IdentityError, type ProofErrorCode } from "./errors.ts";
 import type { Identity } from "./identity_file.ts";
+import {
+  CLOCK_TOLERANCE_SECONDS,
+  JwsError,
+  type JwsFault,
+  readJwsHeader,
+  signJws,
+  verifyJws,
+} from "./jws.ts";
+import { decodeBase64, encodeBase64 } from "./pem.ts";
+import { ReplayCache, type ReplayCacheOptions } from "./replay_cache.ts";
 import type { SpiffeId } from "./spiffe_id.ts";
 
-/** Makes a proof for one relay; send it once, within a minute, as `Authorization: Bearer`. */
-export function createProof(
-  _options: {
-    readonly identity: Identity;
-    /** The relay's name, such as "relay-1". */
-    readonly audience: string;
-    /** Milliseconds since the epoch. */
-    readonly now: number;
-    readonly rng?: (target: Uint8Array<ArrayBuffer>) => Uint8Array<ArrayBuffer>;
-  },
-): Promise<string> {
-  return Promise.reject(new Error("Not written yet"));
+/** What to prove, and to whom. */
+export interface CreateProofOptions {
+  readonly identity: Identity;
+  /** The relay's name, such as "relay-1". */
+  readonly audience: string;
+  /** Milliseconds since the epoch. */
+  readonly now: number;
+  /** Fills its argument with random bytes; default `crypto.getRandomValues`. */
+  readonly rng?: (target: Uint8Array<ArrayBuffer>) => Uint8Array<ArrayBuffer>;
 }
 
 /** Who showed a valid proof. */
 export interface VerifiedProof {
   readonly id: SpiffeId;
-  /** When the certificate ends, milliseconds since the epoch. */
+  /** When the certificate chain ends, milliseconds since the epoch. */
   readonly notAfter: number;
   /** Upper-case hexadecimal. */
   readonly certificateSerial: string;
@@ -39,14 +58,202 @@ export interface ProofVerifierOptions {
   /** Milliseconds since the epoch. */
   readonly now: () => number;
   readonly isRevoked?: (certificate: CertificateReference) => boolean;
+  readonly replay?: ReplayCacheOptions;
 }
 
-/** Verifies proofs for one relay. */
-export class ProofVerifier {
-  constructor(_options: ProofVerifierOptions) {}
+/** The `typ` of a proof: no other token of the network can pass for one. */
+export const PROOF_TYPE = "ginnel-proof+jwt";
 
-  /** Returns who is asking; throws an `IdentityError`. */
-  verify(_token: string): Promise<VerifiedProof> {
-    return Promise.reject(new Error("Not written yet"));
+/** Largest proof accepted, in bytes; ours have about 1,300. */
+export const MAX_PROOF_LENGTH = 8192;
+
+/** Longest life of a proof that a verifier accepts, in seconds. */
+export const MAX_PROOF_LIFETIME_SECONDS = 60;
+
+/** The life that proofs are given, in seconds: enough for a slow handshake. */
+export const PROOF_LIFETIME_SECONDS = 30;
+
+/**
+ * A restarted verifier accepts proofs made up to this long before it started, in seconds: for clocks a little behind and
+ * proofs made while it was starting. Older ones might have been used with its predecessor.
+ */
+const START_GRACE_SECONDS = 2;
+
+/** Verified chains kept by one verifier. One takes about 4 KB, so 4,096 are worth 16 MB at most. */
+const MAX_CACHED_CHAINS = 4096;
+
+const JTI_LENGTH = 16;
+
+const ProofHeader = z.object({
+  typ: z.literal(PROOF_TYPE),
+  x5c: z.array(z.string()).min(1).max(MAX_CHAIN_LENGTH + 1),
+});
+
+const ProofClaims = z.object({
+  iss: z.string(),
+  sub: z.string(),
+  aud: z.string(),
+  iat: z.int(),
+  exp: z.int(),
+  nbf: z.int().optional(),
+  jti: z.string().regex(/^[A-Za-z0-9_-]{16,43}$/),
+});
+
+type ProofClaims = z.output<typeof ProofClaims>;
+
+const encodedChains = new WeakMap<Identity, readonly string[]>();
+
+/** Makes a proof for one relay; send it once, within half a minute, as `Authorization: Bearer`. */
+export async function createProof(options: CreateProofOptions): Promise<string> {
+  const { identity, audience, now, rng = crypto.getRandomValues.bind(crypto) } = options;
+  const iat = Math.floor(now / 1000);
+  const claims: ProofClaims = {
+    iss: identity.id.uri,
+    sub: identity.id.uri,
+    aud: audience,
+    iat,
+    exp: iat + PROOF_LIFETIME_SECONDS,
+    jti: base64url.encode(rng(new Uint8Array(JTI_LENGTH))),
+  };
+  let x5c = encodedChains.get(identity);
+  if (x5c === undefined) encodedChains.set(identity, x5c = identity.chainDer.map(encodeBase64));
+  return await signJws(claims, { key: identity.privateKey, header: { typ: PROOF_TYPE, x5c: [...x5c] } });
+}
+
+/**
+ * Verifies proofs for one relay. The order is cheap before expensive: size, shape, algorithm; chain (cached); signature;
+ * claims; and last the replay cache, which therefore only holders of a valid certificate can fill.
+ */
+export class ProofVerifier {
+  readonly #options: ProofVerifierOptions;
+  readonly #replays: ReplayCache;
+  readonly #chains = new Map<string, VerifiedChain>();
+  readonly #startedAt: number;
+
+  constructor(options: ProofVerifierOptions) {
+    this.#options = options;
+    this.#replays = new ReplayCache(options.replay);
+    this.#startedAt = Math.floor(options.now() / 1000);
   }
+
+  /** Returns who is asking; throws an `IdentityError` whose code says why not. */
+  async verify(token: string): Promise<VerifiedProof> {
+    if (token.length > MAX_PROOF_LENGTH) {
+      throw refuse("ERR_PROOF_TOO_LARGE", `it has ${token.length} characters, more than ${MAX_PROOF_LENGTH}`);
+    }
+    const chain = await this.#verifiedChain(readX5c(token));
+    const claims = await readClaims(token, chain.publicKey);
+    if (claims.sub !== chain.id.uri || claims.iss !== chain.id.uri) {
+      throw refuse("ERR_SUBJECT_MISMATCH", "its subject or issuer is not the certificate's SPIFFE ID");
+    }
+    if (claims.aud !== this.#options.audience) {
+      throw refuse("ERR_PROOF_AUDIENCE", `it is for another relay than ${this.#options.audience}`);
+    }
+    // The clock is read after the last wait, so that nothing expires unseen in between.
+    const now = this.#options.now();
+    this.#assertTime(claims, now);
+    this.#assertFresh(claims, now);
+    return { id: chain.id, notAfter: chain.notAfter, certificateSerial: chain.serial };
+  }
+
+  async #verifiedChain(x5c: readonly string[]): Promise<VerifiedChain> {
+    const { roots, trustDomain, isRevoked } = this.#options;
+    const now = this.#options.now();
+    // The whole chain is the key, not the leaf alone: what was verified is exactly what is remembered.
+    const key = createHash("sha256").update(x5c.join()).digest("base64");
+    const known = this.#chains.get(key);
+    if (known === undefined) {
+      const options = { chain: x5c.map(decodeBase64), roots, trustDomain, now };
+      const chain = await verifyChain(isRevoked === undefined ? options : { ...options, isRevoked });
+      this.#keep(key, chain);
+      return chain;
+    }
+    assertValidity(known, { now, what: "a certificate of the chain" });
+    if (isRevoked?.({ id: known.id, serial: known.serial })) throw revoked(known.id);
+    this.#keep(key, known);
+    return known;
+  }
+
+  /** Remembers a chain as the most recently used; the least recently used one makes room. */
+  #keep(key: string, chain: VerifiedChain): void {
+    this.#chains.delete(key);
+    if (this.#chains.size >= MAX_CACHED_CHAINS) this.#chains.delete(this.#chains.keys().next().value!);
+    this.#chains.set(key, chain);
+  }
+
+  #assertTime(claims: ProofClaims, now: number): void {
+    const { iat, exp, nbf = iat } = claims;
+    const seconds = now / 1000;
+    if (exp <= iat || exp - iat > MAX_PROOF_LIFETIME_SECONDS) {
+      throw refuse("ERR_PROOF_LIFETIME", `it must live for 1 to ${MAX_PROOF_LIFETIME_SECONDS} seconds`);
+    }
+    if (Math.max(iat, nbf) > seconds + CLOCK_TOLERANCE_SECONDS) {
+      throw refuse(
+        "ERR_PROOF_NOT_YET_VALID",
+        "it was made in the future",
+        "Check the clocks of both machines",
+      );
+    }
+    if (exp + CLOCK_TOLERANCE_SECONDS <= seconds) {
+      throw refuse("ERR_PROOF_EXPIRED", "it has expired", "Check the clocks of both machines");
+    }
+    // The replay cache starts empty with the verifier: a proof from before that may have been used already.
+    if (iat < this.#startedAt) {
+      throw refuse("ERR_PROOF_BEFORE_START", "it was made before this relay started");
+    }
+  }
+
+  #assertFresh(claims: ProofClaims, now: number): void {
+    const expiresAt = (claims.exp + CLOCK_TOLERANCE_SECONDS) * 1000;
+    switch (this.#replays.use({ owner: claims.sub, id: claims.jti, expiresAt, now })) {
+      case "fresh":
+        return;
+      case "replayed":
+        throw refuse("ERR_PROOF_REPLAYED", "it was used before");
+      case "expired":
+        throw refuse("ERR_PROOF_EXPIRED", "it has expired");
+      case "full":
+        throw refuse(
+          "ERR_REPLAY_CACHE_FULL",
+          "too many proofs were used in the last minute",
+          "Try again in a minute",
+        );
+    }
+  }
+}
+
+function readX5c(token: string): readonly string[] {
+  try {
+    const result = ProofHeader.safeParse(readJwsHeader(token));
+    if (!result.success) throw new JwsError("malformed", { cause: result.error });
+    return result.data.x5c;
+  } catch (error) {
+    throw fromJws(error);
+  }
+}
+
+async function readClaims(token: string, key: CryptoKey): Promise<ProofClaims> {
+  try {
+    const result = ProofClaims.safeParse(await verifyJws(token, key));
+    if (!result.success) throw new JwsError("malformed", { cause: result.error });
+    return result.data;
+  } catch (error) {
+    throw fromJws(error);
+  }
+}
+
+const FAULTS: Readonly<Record<JwsFault, readonly [ProofErrorCode, string]>> = {
+  malformed: ["ERR_PROOF_MALFORMED", "it is not a proof"],
+  algorithm: ["ERR_PROOF_ALGORITHM", "its algorithm is not ES256"],
+  signature: ["ERR_PROOF_SIGNATURE", "the certificate's key did not sign it"],
+};
+
+function fromJws(error: unknown): unknown {
+  if (!(error instanceof JwsError)) return error;
+  const [code, reason] = FAULTS[error.fault];
+  return refuse(code, reason);
+}
+
+function refuse(code: ProofErrorCode, reason: string, hint?: string): IdentityError {
+  return new IdentityError(code, `Cannot accept the proof: ${reason}`, hint === undefined ? {} : { hint });
 }
