@@ -16,7 +16,9 @@ import {
 const forward = z.strictObject({
   listen: listenAddress.describe("Local address that leads to the service."),
   service: serviceName.describe("The service to reach."),
-  port: z.int().min(1).max(65_535).optional().describe("Port asked of the service, where it has several."),
+  port: z.int().min(1).max(65_535).exactOptional().describe(
+    "Port asked of the service, where it has several.",
+  ),
 });
 
 /** Schema of the agent's config file. */
@@ -26,8 +28,8 @@ export const agentSchema = z.strictObject({
   relays,
   forwards: z.array(forward).max(1_024).superRefine(unique("listen")).default([])
     .describe("Local ports, each leading to one service."),
-  socks5: listenAddress.optional().describe("SOCKS5 proxy; host names are service names."),
-  httpProxy: listenAddress.optional().describe("HTTP CONNECT proxy; host names are service names."),
+  socks5: listenAddress.exactOptional().describe("SOCKS5 proxy; host names are service names."),
+  httpProxy: listenAddress.exactOptional().describe("HTTP CONNECT proxy; host names are service names."),
   allowRemoteClients: z.boolean().default(false)
     .describe(
       "Lets listeners use other than loopback addresses: whoever reaches them acts as this identity.",

@@ -18,7 +18,7 @@ const healthCheck = z.strictObject({
     "`tcp`: the upstream accepts a connection; `http`: it answers 2xx or 3xx.",
   ),
   path: z.string().regex(/^\/[\x21-\x7e]*$/, "not a path: it starts with / and has no spaces").max(2048)
-    .optional()
+    .exactOptional()
     .describe("What to request when `kind` is `http`; `/` when absent."),
   interval: duration({ min: "1s", max: "1h" }).prefault("10s").describe("Time between checks."),
   timeout: duration({ min: "100ms", max: "5m" }).prefault("5s").describe("How long one check may take."),
@@ -31,7 +31,7 @@ const healthCheck = z.strictObject({
 const service = z.strictObject({
   name: serviceName.describe("Name under which the service is offered."),
   upstream: upstream.describe("Where flows are piped to."),
-  healthCheck: healthCheck.optional().describe("While it fails, the service takes no new flows."),
+  healthCheck: healthCheck.exactOptional().describe("While it fails, the service takes no new flows."),
   maxFlows: z.int().min(1).max(1_000_000).default(1_024).describe("Flows open to this upstream at once."),
 });
 

@@ -46,7 +46,7 @@ export const relaySchema = z.strictObject({
   limits,
   log,
   audit: z.strictObject({
-    file: filePath.optional().describe(
+    file: filePath.exactOptional().describe(
       "File for the audit lines, made with mode 0600; without it they go to standard output.",
     ),
   }).prefault({}).describe("One JSON line for every connect, deny and close."),
