@@ -94,6 +94,15 @@ export async function parseIdentity(
   }
 }
 
+/** Reads the public parts of an identity file's text by shape alone; nothing is verified. */
+export function readIdentityParts(
+  text: string,
+  source: string,
+): { readonly certificate: string; readonly authorities: readonly JWK[] } {
+  const { certificate, trust } = readShape(text, source);
+  return { certificate, authorities: trust.authorities as JWK[] };
+}
+
 /** Writes the text of an identity file. */
 export function formatIdentity(parts: IdentityParts): string {
   const file: z.input<typeof IdentityFile> = {

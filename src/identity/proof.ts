@@ -198,7 +198,7 @@ export class ProofVerifier {
       throw refuse("ERR_PROOF_EXPIRED", "it has expired", "Check the clocks of both machines");
     }
     // The replay cache starts empty with the verifier: a proof from before that may have been used already.
-    if (iat < this.#startedAt) {
+    if (iat < this.#startedAt - START_GRACE_SECONDS) {
       throw refuse("ERR_PROOF_BEFORE_START", "it was made before this relay started");
     }
   }

@@ -106,9 +106,14 @@ function assertPrivate(path: string, info: Deno.FileInfo): void {
     "ERR_KEY_FILE_READABLE",
     `Cannot use ${path}: its mode ${mode} lets other users at the private key`,
     {
-      hint: `chmod 600 ${path}`,
+      hint: `chmod 600 ${quote(path)}`,
     },
   );
+}
+
+/** A path as a shell takes it. */
+function quote(path: string): string {
+  return /^[\w@%+=:,./-]+$/.test(path) ? path : `'${path.replaceAll("'", `'\\''`)}'`;
 }
 
 /** Takes the name with an empty file, so that two writers can never both believe they made it. */
