@@ -1,0 +1,82 @@
+/**
+ * What the agent's local listeners ask of the network: a flow to a service, and the one vocabulary in which they
+ * tell their clients why there is none.
+ */
+
+import type { ByteChannel } from "../../base/channel.ts";
+import { GinnelError, type GinnelErrorOptions } from "../../base/errors.ts";
+import type { Logger } from "../../base/log.ts";
+import { FlowRefusedError, type ResetReason } from "../../dataplane/errors.ts";
+import { serviceOfHost } from "../shared/service_host.ts";
+
+/** Where a local client wants to go. */
+export interface FlowTarget {
+  readonly service: string;
+  /** The port asked of the service; the service's own when absent. */
+  readonly port?: number;
+}
+
+/** Opens a flow; rejects with {@linkcode FlowUnavailableError}, `FlowRefusedError` or the signal's reason. */
+export type ConnectFlow = (
+  target: FlowTarget,
+  options: { readonly signal: AbortSignal },
+) => Promise<ByteChannel>;
+
+/** What every handler of local clients works with. */
+export interface LocalClientContext {
+  readonly connect: ConnectFlow;
+  readonly logger: Logger;
+  /** Ends the client's flow. */
+  readonly signal: AbortSignal;
+  /** Milliseconds a client has to say what it wants; default 10 s. */
+  readonly handshakeTimeout?: number;
+}
+
+/** Why there is no flow, as HTTP says it: a status, an error type of RFC 9209 §2.3, and one line for a person. */
+export interface FlowFailure {
+  readonly status: number;
+  readonly error: string;
+  readonly details: string;
+}
+
+/** The network did not give the flow. */
+export class FlowUnavailableError extends GinnelError {
+  readonly failure: FlowFailure;
+
+  constructor(failure: FlowFailure, options: GinnelErrorOptions = {}) {
+    super("ERR_FLOW_UNAVAILABLE", `No flow: ${failure.details}`, options);
+    this.failure = failure;
+  }
+}
+
+/** The target that a host and port name; throws for address literals and names that cannot be a service's. */
+export function targetOfHost(host: string, port: number): FlowTarget {
+  const service = serviceOfHost(host);
+  if (service === undefined) throw new FlowUnavailableError(FOREIGN_HOST);
+  return { service, port };
+}
+
+/** Says why a flow could not be opened. Errors that are not about the flow keep their text to the log. */
+export function flowFailure(error: unknown): FlowFailure {
+  if (error instanceof FlowUnavailableError) return error.failure;
+  if (error instanceof FlowRefusedError) return FAR_END_FAILURES[error.reason];
+  return { status: 502, error: "proxy_internal_error", details: "the flow could not be opened" };
+}
+
+const FOREIGN_HOST: FlowFailure = {
+  status: 403,
+  error: "http_request_denied",
+  details: "only services of this network are reachable, by name",
+};
+
+const FAR_END_FAILURES: Readonly<Record<ResetReason, FlowFailure>> = {
+  "reset": { status: 502, error: "connection_terminated", details: "the connector reset the flow" },
+  "denied": { status: 403, error: "http_request_denied", details: "no policy allows this" },
+  "unknown-service": { status: 404, error: "destination_not_found", details: "no such service" },
+  "upstream-refused": { status: 502, error: "connection_refused", details: "upstream refused" },
+  "upstream-unreachable": { status: 502, error: "destination_unavailable", details: "upstream unreachable" },
+  "upstream-timeout": { status: 504, error: "connection_timeout", details: "upstream timed out" },
+  "overloaded": { status: 503, error: "connection_limit_reached", details: "the connector is overloaded" },
+  "draining": { status: 503, error: "destination_unavailable", details: "the connector is draining" },
+  "internal": { status: 502, error: "proxy_internal_error", details: "the connector failed" },
+};
