@@ -14,7 +14,7 @@ const MAX_DRAIN_SECONDS = 3600;
 const serviceName = z.string().regex(/^[a-z0-9_](?:[a-z0-9._-]{0,198}[a-z0-9_])?$/);
 const spiffeId = z.string().max(2048).regex(/^spiffe:\/\/[a-z0-9._-]{1,255}(?:\/[A-Za-z0-9._-]+)+$/);
 /** Flow ids are 64-bit numbers, in decimal: JSON's numbers are too short for them. */
-const flowId = z.string().regex(/^(?:0|[1-9][0-9]{0,19})$/).refine((text) => BigInt(text) < 2n ** 64n);
+const flowId = z.string().refine((text) => /^(?:0|[1-9][0-9]{0,19})$/.test(text) && BigInt(text) < 2n ** 64n);
 /** Text for logs and people. */
 const reason = z.string().max(256);
 const drain = z.object({ type: z.literal("drain"), seconds: z.int().min(0).max(MAX_DRAIN_SECONDS) });
