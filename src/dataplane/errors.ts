@@ -67,6 +67,7 @@ export const RESET_REASONS = [
   "upstream-timeout",
   "overloaded",
   "draining",
+  "redirected",
   "internal",
 ] as const;
 

@@ -1,0 +1,295 @@
+/**
+ * The handshake of an end-to-end session: mutual TLS 1.3 over the relayed stream, our own verification of the
+ * peer's chain, and one hello message each way, from which the session's secret comes.
+ */
+
+import type { Buffer } from "node:buffer";
+import { randomBytes } from "node:crypto";
+import { connect, createServer, type PeerCertificate, type TLSSocket } from "node:tls";
+import { concat, equalBytes } from "../base/bytes.ts";
+import type { ByteChannel } from "../base/channel.ts";
+import { errorMessage } from "../base/errors.ts";
+import { type CertificateReference, type VerifiedChain, verifyChain } from "../identity/chain.ts";
+import type { SpiffeId } from "../identity/spiffe_id.ts";
+import { ChannelDuplex } from "./channel_duplex.ts";
+import { DataplaneError } from "./errors.ts";
+import { deriveSessionSecret, SESSION_RANDOM_LENGTH } from "./flow_keys.ts";
+
+/** The protocol that both ends name in the handshake (ALPN): another version is another name. */
+export const SESSION_PROTOCOL = "ginnel-e2e/1";
+
+/** Which end of a session we are. */
+export type SessionRole = "agent" | "connector";
+
+/** The parts of an identity that a session shows and proves; `Identity` has them all. */
+export interface SessionIdentity {
+  readonly id: { readonly uri: string };
+  readonly certificatePem: string;
+  readonly privateKeyPem: string;
+  /** Milliseconds since the epoch. */
+  readonly notAfter: number;
+}
+
+/** What each end brings to the handshake. */
+export interface HandshakeOptions {
+  /** The stream through the relay; the session owns it from here on. */
+  readonly channel: ByteChannel;
+  readonly identity: SessionIdentity;
+  /** The network's root certificates, PEM. */
+  readonly roots: readonly string[];
+  /** Milliseconds since the epoch; default `Date.now`. */
+  readonly now?: () => number;
+  /** Asked about the peer's certificate during the handshake. */
+  readonly isRevoked?: (certificate: CertificateReference) => boolean;
+  /** Ends the handshake early; use `AbortSignal.timeout`. It has no effect on the finished session. */
+  readonly signal?: AbortSignal;
+}
+
+/** What the handshake leaves behind. */
+export interface Handshake {
+  readonly secret: Uint8Array<ArrayBuffer>;
+  readonly peer: VerifiedChain;
+  readonly socket: TLSSocket;
+  /** What the socket runs on; destroying it aborts the channel. */
+  readonly duplex: ChannelDuplex;
+}
+
+/** Most bytes a peer may send on a session's stream, in its whole life: handshake, chain, hello, tickets. */
+const MAX_STREAM_BYTES = 65_536;
+
+/** Most certificates taken from a peer. */
+const MAX_CHAIN_LENGTH = 4;
+
+/** First byte of the hello messages; 32 random bytes follow. */
+const HELLO = { connector: 1, agent: 2 } as const satisfies Record<SessionRole, number>;
+const HELLO_LENGTH = 1 + SESSION_RANDOM_LENGTH;
+
+/** Never resolved: the peer is named by its SPIFFE ID, but TLS wants some server name. */
+const SERVER_NAME = "connector.ginnel.internal";
+
+/** Agent side, the TLS client: nobody but `expectPeer` will do. */
+export function shakeHandsAsAgent(
+  options: HandshakeOptions & { readonly expectPeer: string },
+): Promise<Handshake> {
+  return shakeHands(options, {
+    role: "agent",
+    start: startClient,
+    assertPeer: (peer) => {
+      if (peer.kind !== "connector") throw wrongKind(peer);
+      if (peer.uri === options.expectPeer) return;
+      throw new DataplaneError(
+        "ERR_SESSION_PEER_MISMATCH",
+        `Expected ${options.expectPeer} at the end of the session, found ${peer.uri}`,
+      );
+    },
+  });
+}
+
+/** Connector side, the TLS server: any agent or user of the network; what it may dial is decided per flow. */
+export function shakeHandsAsConnector(options: HandshakeOptions): Promise<Handshake> {
+  return shakeHands(options, {
+    role: "connector",
+    start: startServer,
+    assertPeer: (peer) => {
+      if (peer.kind !== "agent" && peer.kind !== "user") throw wrongKind(peer);
+    },
+  });
+}
+
+/** What differs between the two ends. */
+interface Side {
+  readonly role: SessionRole;
+  /** Runs TLS up to a socket whose peer was authenticated. */
+  readonly start: (duplex: ChannelDuplex, credentials: TlsCredentials) => Promise<TLSSocket>;
+  /** Refuses a verified peer that may not be at the other end. */
+  readonly assertPeer: (peer: SpiffeId) => void;
+}
+
+async function shakeHands(options: HandshakeOptions, side: Side): Promise<Handshake> {
+  const { channel, signal } = options;
+  const duplex = new ChannelDuplex({ channel, maxReadBytes: MAX_STREAM_BYTES });
+  const abort = () => duplex.destroy();
+  // TLS may report one failure on several streams and again later; the promise or `closed` tells it once.
+  duplex.on("error", ignore);
+  const lost = new Promise<never>((_, reject) => duplex.once("close", () => reject(streamEnded())));
+  signal?.addEventListener("abort", abort, { once: true });
+  if (signal?.aborted) abort();
+  try {
+    return await Promise.race([lost, converse(duplex, { ...options, ...side })]);
+  } catch (error) {
+    duplex.destroy();
+    throw signal?.aborted ? signal.reason : asSessionError(error);
+  } finally {
+    signal?.removeEventListener("abort", abort);
+  }
+}
+
+async function converse(duplex: ChannelDuplex, options: HandshakeOptions & Side): Promise<Handshake> {
+  const { identity, role } = options;
+  const socket = await options.start(duplex, tlsCredentials(options));
+  assertTls(socket);
+  const peer = await verifyPeer(socket, options);
+  options.assertPeer(peer.id);
+  const randoms = await exchangeHellos(socket, role);
+  const [agent, connector] = role === "agent"
+    ? [identity.id.uri, peer.id.uri]
+    : [peer.id.uri, identity.id.uri];
+  return { secret: deriveSessionSecret({ ...randoms, agent, connector }), peer, socket, duplex };
+}
+
+type TlsCredentials = ReturnType<typeof tlsCredentials>;
+
+function tlsCredentials({ identity, roots }: HandshakeOptions) {
+  return {
+    cert: identity.certificatePem,
+    key: identity.privateKeyPem,
+    ca: [...roots],
+    minVersion: "TLSv1.3" as const,
+    maxVersion: "TLSv1.3" as const,
+    ALPNProtocols: [SESSION_PROTOCOL],
+    rejectUnauthorized: true,
+  };
+}
+
+async function startClient(duplex: ChannelDuplex, credentials: TlsCredentials): Promise<TLSSocket> {
+  const socket = connect({
+    ...credentials,
+    socket: duplex,
+    servername: SERVER_NAME,
+    // The name is a SPIFFE ID, compared on the verified chain.
+    checkServerIdentity: () => undefined,
+  });
+  socket.on("error", ignore);
+  await once(socket, "secureConnect");
+  return socket;
+}
+
+/**
+ * TLS is accepted through a server object: only there does the runtime refuse certificates of a foreign CA; a
+ * bare server-side TLS socket lets them pass.
+ */
+function startServer(duplex: ChannelDuplex, credentials: TlsCredentials): Promise<TLSSocket> {
+  return new Promise((resolve, reject) => {
+    const server = createServer({ ...credentials, requestCert: true });
+    server.once("secureConnection", (socket) => {
+      socket.on("error", ignore);
+      resolve(socket);
+    });
+    server.once("tlsClientError", reject);
+    server.emit("connection", duplex);
+  });
+}
+
+function assertTls(socket: TLSSocket): void {
+  if (!socket.authorized) {
+    throw new DataplaneError("ERR_SESSION_UNTRUSTED", "The peer's certificate is not authorized");
+  }
+  const protocol = `${socket.getProtocol()} ${socket.alpnProtocol}`;
+  if (protocol !== `TLSv1.3 ${SESSION_PROTOCOL}`) {
+    throw new DataplaneError("ERR_SESSION_HANDSHAKE", `End-to-end handshake chose ${protocol}`);
+  }
+}
+
+/** Verifies the peer's chain ourselves: TLS checks signatures and dates but knows nothing of SPIFFE. */
+async function verifyPeer(
+  socket: TLSSocket,
+  options: HandshakeOptions & { readonly role: SessionRole },
+): Promise<VerifiedChain> {
+  const { roots, role, isRevoked, now = Date.now } = options;
+  try {
+    return await verifyChain({
+      chain: peerChain(socket),
+      roots,
+      now: now(),
+      purpose: role === "agent" ? "server" : "client",
+      ...(isRevoked === undefined ? {} : { isRevoked }),
+    });
+  } catch (cause) {
+    throw new DataplaneError("ERR_SESSION_UNTRUSTED", `Peer refused: ${errorMessage(cause)}`, { cause });
+  }
+}
+
+/** The leaf and its intermediates; a root at the end is left out, for ours are the ones that count. */
+function peerChain(socket: TLSSocket): Uint8Array[] {
+  const chain: Uint8Array[] = [];
+  let next: LinkedCertificate | undefined = socket.getPeerCertificate(true);
+  while (next !== undefined && chain.length < MAX_CHAIN_LENGTH) {
+    const issuer = issuerOf(next);
+    // A self-signed leaf stays, to be refused for what it is.
+    if (issuer !== undefined || chain.length === 0) chain.push(new Uint8Array(next.raw));
+    next = issuer;
+  }
+  return chain;
+}
+
+type LinkedCertificate = PeerCertificate & { readonly issuerCertificate?: PeerCertificate };
+
+/** The next certificate in the linked list that `node:tls` returns; it ends with one that is its own issuer. */
+function issuerOf(certificate: LinkedCertificate): LinkedCertificate | undefined {
+  const issuer = certificate.issuerCertificate;
+  return issuer === undefined || equalBytes(issuer.raw, certificate.raw) ? undefined : issuer;
+}
+
+/**
+ * Exchanges 32 random bytes each way. The connector speaks first, and only after it authorized the agent: TLS 1.3
+ * lets a client believe in a session that its server is about to refuse.
+ */
+async function exchangeHellos(
+  socket: TLSSocket,
+  role: SessionRole,
+): Promise<{ readonly serverRandom: Uint8Array; readonly clientRandom: Uint8Array }> {
+  const ours = randomBytes(SESSION_RANDOM_LENGTH);
+  const hello = concat([Uint8Array.of(HELLO[role]), ours]);
+  if (role === "connector") {
+    socket.write(hello);
+    return { serverRandom: ours, clientRandom: await readHello(socket, HELLO.agent) };
+  }
+  const serverRandom = await readHello(socket, HELLO.connector);
+  socket.write(hello);
+  return { serverRandom, clientRandom: ours };
+}
+
+async function readHello(socket: TLSSocket, type: number): Promise<Uint8Array> {
+  let hello: Buffer | null;
+  while ((hello = socket.read(HELLO_LENGTH)) === null) await once(socket, "readable");
+  if (hello.length !== HELLO_LENGTH || hello[0] !== type) {
+    throw new DataplaneError("ERR_SESSION_PROTOCOL", "Expected a hello message");
+  }
+  return hello.subarray(1);
+}
+
+/** Waits for one event; rejects when the socket fails or ends first. */
+function once(socket: TLSSocket, event: "secureConnect" | "readable"): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const settle = (error?: Error) => {
+      socket.off(event, onEvent).off("error", settle).off("end", onEnd);
+      if (error === undefined) resolve();
+      else reject(error);
+    };
+    const onEvent = () => settle();
+    const onEnd = () => settle(streamEnded());
+    socket.on(event, onEvent).on("error", settle).on("end", onEnd);
+  });
+}
+
+function streamEnded(): Error {
+  return new Error("the stream ended");
+}
+
+/** Puts what TLS throws under our codes. */
+function asSessionError(error: unknown): DataplaneError {
+  if (error instanceof DataplaneError) return error;
+  const code = (error as { code?: unknown } | undefined)?.code;
+  const isUntrusted = typeof code === "string" && /CERT|ISSUER|SIGNATURE/.test(code);
+  return new DataplaneError(
+    isUntrusted ? "ERR_SESSION_UNTRUSTED" : "ERR_SESSION_HANDSHAKE",
+    `End-to-end handshake failed: ${errorMessage(error)}`,
+    { cause: error },
+  );
+}
+
+function wrongKind(peer: SpiffeId): DataplaneError {
+  return new DataplaneError("ERR_SESSION_PEER_KIND", `${peer.uri} may not be at this end of a session`);
+}
+
+function ignore(): void {}
