@@ -5,40 +5,18 @@
 
 import type { HostPort } from "../base/address.ts";
 import type { ByteChannel } from "../base/channel.ts";
+import type { RequestHead, RequestInit, ResponseHead, ResponseInit } from "../wire/h3/message.ts";
+import type { Field } from "../wire/qpack/static_table.ts";
+
+export type { Field, RequestHead, RequestInit, ResponseHead, ResponseInit };
 
 /** What carries a connection. */
 export type CarrierKind = "quic" | "tls";
-
-/** Header fields in wire order; names in lower case. */
-export type HeaderFields = readonly (readonly [name: string, value: string])[];
 
 /** Why and how a connection or session ended; code 0 when nobody gave one. */
 export interface CloseInfo {
   readonly code: number;
   readonly reason: string;
-}
-
-/** The validated head of a request. `headers` has lower-case names; repeated fields are joined by ", ". */
-export interface RequestHead {
-  readonly method: string;
-  readonly scheme?: string;
-  readonly authority?: string;
-  readonly path?: string;
-  /** The `:protocol` of an extended CONNECT. */
-  readonly protocol?: string;
-  readonly headers: ReadonlyMap<string, string>;
-}
-
-/** The validated head of a response. */
-export interface ResponseHead {
-  readonly status: number;
-  readonly headers: ReadonlyMap<string, string>;
-}
-
-/** A response as a server gives it. */
-export interface ResponseInit {
-  readonly status: number;
-  readonly headers?: HeaderFields;
 }
 
 /** How {@linkcode ServerRequest.respond} goes on after the head. */
@@ -47,16 +25,6 @@ export interface RespondOptions {
   readonly end?: boolean;
   /** First bytes of the body, sent together with the head. */
   readonly body?: Uint8Array;
-}
-
-/** A request as a client makes it. */
-export interface RequestInit {
-  readonly method: string;
-  readonly scheme?: string;
-  readonly authority: string;
-  readonly path?: string;
-  readonly protocol?: string;
-  readonly headers?: HeaderFields;
 }
 
 /** How {@linkcode ClientConnection.request} behaves. */
@@ -117,7 +85,7 @@ export interface ClientConnection {
 export interface WebTransportInit {
   readonly authority: string;
   readonly path: string;
-  readonly headers?: HeaderFields;
+  readonly headers?: readonly Field[];
   readonly signal?: AbortSignal;
 }
 

@@ -1,0 +1,34 @@
+/**
+ * A client's request and its answer on one request stream.
+ */
+
+import { ChannelResetError } from "../../base/channel.ts";
+import { errorMessage } from "../../base/errors.ts";
+import type { Exchange, RequestOptions } from "../../dataplane/carrier.ts";
+import type { Field } from "../../wire/qpack/static_table.ts";
+import type { MessageChannel } from "./message_channel.ts";
+
+/** Sends `fields` and waits for the response head; aborting gives the stream up. */
+export async function exchange(
+  stream: MessageChannel,
+  fields: readonly Field[],
+  options: RequestOptions,
+): Promise<Exchange> {
+  const { signal, end = false } = options;
+  const onAbort = () => stream.abort();
+  signal?.addEventListener("abort", onAbort, { once: true });
+  try {
+    signal?.throwIfAborted();
+    await stream.sendHead(fields, { end });
+    const event = await stream.readHead();
+    if (event.kind !== "response") throw new TypeError("Expected a response");
+    return { head: event.head, body: stream };
+  } catch (error) {
+    stream.abort();
+    signal?.throwIfAborted();
+    if (error instanceof ChannelResetError) throw error;
+    throw new ChannelResetError(`No answer to the request: ${errorMessage(error)}`, { cause: error });
+  } finally {
+    signal?.removeEventListener("abort", onAbort);
+  }
+}

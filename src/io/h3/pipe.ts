@@ -1,0 +1,24 @@
+/**
+ * What HTTP/3 framing needs of a transport stream, whatever it is: a QUIC stream or a TLS connection.
+ */
+
+/** A two-way transport stream. Failures reject with `ChannelResetError`. */
+export interface Pipe {
+  /**
+   * Reads at least one byte into `target`, taking its buffer for good; resolves with the bytes read, which
+   * begin where `target` began, or with `null` at the peer's clean end. One read at a time.
+   */
+  read(target: Uint8Array<ArrayBuffer>): Promise<Uint8Array<ArrayBuffer> | null>;
+  /** Writes all of `bytes`; calls may overlap and keep their order. */
+  write(bytes: Uint8Array): Promise<void>;
+  /** Ends our direction cleanly. Idempotent. */
+  closeWrite(): Promise<void>;
+  /** Tells the peer that nothing more will be read. Idempotent, never throws. */
+  cancelRead(): void;
+  /**
+   * Gives both directions up as abruptly as the transport can. Where that looks like a clean end, and the
+   * stream has the connection to itself, `farewell` is written first: bytes that make the end unclean.
+   * Idempotent, never throws.
+   */
+  abort(farewell?: Uint8Array): void;
+}

@@ -1,0 +1,183 @@
+/**
+ * Accepts TLS connections over TCP, each of which carries exactly the bytes of one HTTP/3 request stream.
+ * ALPN keeps it apart from HTTP/1.1 and HTTP/2 on the same port number.
+ */
+
+import { errorMessage } from "../../base/errors.ts";
+import type { Logger } from "../../base/log.ts";
+import type { ServerConnection } from "../../dataplane/carrier.ts";
+import { openSocket } from "../libc_sockets.ts";
+import { Queue } from "../queue.ts";
+import { TlsServerConnection } from "./server_connection.ts";
+
+/** The protocol name of the carrier. */
+export const TLS_CARRIER_ALPN = "ginnel/1";
+
+/** Bounds of a TLS listener. */
+export interface TlsLimits {
+  /** Connections at once; more are closed at accept. */
+  readonly maxConnections: number;
+  /** Connections at once that are not authenticated; more are closed at accept. */
+  readonly maxUnauthenticated: number;
+  /** Milliseconds a connection may stay unauthenticated, handshake included. */
+  readonly unauthenticatedMs: number;
+  /** Bytes of a field section, encoded and decoded. */
+  readonly maxFieldSectionSize: number;
+}
+
+/** Bounds for one relay: a connection is one flow, and pins at most two read buffers of 128 KiB. */
+export const DEFAULT_TLS_LIMITS: TlsLimits = {
+  maxConnections: 10_000,
+  maxUnauthenticated: 256,
+  unauthenticatedMs: 5_000,
+  maxFieldSectionSize: 16_384,
+};
+
+/** A certificate chain and its key, both PEM. */
+export interface TlsCredentials {
+  readonly cert: string;
+  readonly key: string;
+}
+
+/** Where and how to listen. */
+export interface ListenTlsOptions extends TlsCredentials {
+  readonly hostname: string;
+  /** 0 takes a free port. */
+  readonly port: number;
+  readonly limits?: Partial<TlsLimits>;
+  readonly logger: Logger;
+}
+
+/** A running listener. */
+export interface TlsListener {
+  readonly port: number;
+  /** Connections in order of arrival; ends with `close()`. Iterate it once. */
+  connections(): AsyncIterable<ServerConnection>;
+  /** New connections get the new certificate; running ones go on. */
+  reload(credentials: TlsCredentials): void;
+  /** Stops accepting and closes every connection. Idempotent. */
+  close(): Promise<void>;
+}
+
+/** Listens for TLS carriers. */
+// deno-lint-ignore require-await -- rejects instead of throwing, like its sibling over QUIC
+export async function listenTls(options: ListenTlsOptions): Promise<TlsListener> {
+  return new Listener(options);
+}
+
+class Listener implements TlsListener {
+  readonly port: number;
+  readonly #hostname: string;
+  readonly #limits: TlsLimits;
+  readonly #logger: Logger;
+  readonly #queue = new Queue<ServerConnection>({ onDrop: (connection) => connection.close(0, "") });
+  readonly #connections = new Set<TlsServerConnection>();
+  #listener: Deno.TlsListener;
+  #closed = false;
+
+  constructor(options: ListenTlsOptions) {
+    const { hostname, logger } = options;
+    this.#hostname = hostname;
+    this.#limits = { ...DEFAULT_TLS_LIMITS, ...options.limits };
+    this.#logger = logger;
+    this.port = claimPort(hostname, options.port);
+    this.#listener = this.#listen(options);
+  }
+
+  connections(): AsyncIterable<ServerConnection> {
+    return this.#queue;
+  }
+
+  reload(credentials: TlsCredentials): void {
+    const previous = this.#listener;
+    // Both listen for a moment, so that nobody is refused in between.
+    this.#listener = this.#listen(credentials);
+    previous.close();
+  }
+
+  async close(): Promise<void> {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#listener.close();
+    const ended = [...this.#connections].map((connection) => connection.closed);
+    for (const connection of this.#connections) connection.close(0, "Relay stops");
+    this.#queue.close();
+    await Promise.all(ended);
+  }
+
+  #listen(credentials: TlsCredentials): Deno.TlsListener {
+    const listener = Deno.listenTls({
+      hostname: this.#hostname,
+      port: this.port,
+      cert: credentials.cert,
+      key: credentials.key,
+      alpnProtocols: [TLS_CARRIER_ALPN],
+      reusePort: true,
+    });
+    this.#disableDelay();
+    void this.#acceptLoop(listener);
+    return listener;
+  }
+
+  /** Accepted connections inherit it; without, small writes wait up to 40 ms for an acknowledgment. */
+  #disableDelay(): void {
+    try {
+      using socket = openSocket({ kind: "tcp-listener", port: this.port });
+      socket.set(TCP_NODELAY, 1);
+    } catch (error) {
+      this.#logger.warn("tcp_nodelay_unset", { reason: errorMessage(error) });
+    }
+  }
+
+  async #acceptLoop(listener: Deno.TlsListener): Promise<void> {
+    for (;;) {
+      let conn: Deno.TlsConn;
+      try {
+        conn = await listener.accept();
+      } catch (error) {
+        // Closed by us, or replaced.
+        if (this.#closed || this.#listener !== listener) return;
+        this.#logger.warn("tls_accept_failed", { reason: errorMessage(error) });
+        if (error instanceof Deno.errors.BadResource) return;
+        continue;
+      }
+      if (this.#full()) conn.close();
+      else this.#admit(conn);
+    }
+  }
+
+  #full(): boolean {
+    let unauthenticated = 0;
+    for (const connection of this.#connections) if (connection.unauthenticated) unauthenticated++;
+    return this.#connections.size >= this.#limits.maxConnections ||
+      unauthenticated >= this.#limits.maxUnauthenticated;
+  }
+
+  #admit(conn: Deno.TlsConn): void {
+    const connection = new TlsServerConnection(conn, {
+      id: `tls-${nextId++}`,
+      limits: this.#limits,
+      logger: this.#logger,
+    });
+    this.#connections.add(connection);
+    connection.closed.then(() => this.#connections.delete(connection));
+    connection.handshake().then(
+      () => this.#queue.push(connection),
+      // Scanners and broken clients: their fault, and frequent.
+      (error) => this.#logger.debug("tls_handshake_failed", { reason: errorMessage(error) }),
+    );
+  }
+}
+
+const TCP_NODELAY = { level: 6, name: 1 } as const;
+
+let nextId = 1;
+
+/**
+ * Makes sure that nobody else listens on the port, which sharing it for reloads would hide, and chooses a
+ * free one for 0.
+ */
+function claimPort(hostname: string, port: number): number {
+  using probe = Deno.listen({ hostname, port });
+  return (probe.addr as Deno.NetAddr).port;
+}

@@ -1,0 +1,151 @@
+/**
+ * The server's side of a TLS carrier: one connection, one request.
+ */
+
+import type { HostPort } from "../../base/address.ts";
+import type { ByteChannel } from "../../base/channel.ts";
+import { errorMessage, GinnelError, type ProtocolError } from "../../base/errors.ts";
+import type { Logger } from "../../base/log.ts";
+import type {
+  CloseInfo,
+  RequestHead,
+  RespondOptions,
+  ResponseInit,
+  ServerConnection,
+  ServerRequest,
+  WebTransportSession,
+} from "../../dataplane/carrier.ts";
+import { responseFields } from "../../wire/h3/message.ts";
+import { MessageChannel } from "../h3/message_channel.ts";
+import { rejectRequest } from "../h3/rejection.ts";
+import { Queue } from "../queue.ts";
+import { TLS_CARRIER_ALPN, type TlsLimits } from "./listener.ts";
+import { TlsPipe } from "./tls_pipe.ts";
+
+/** What a server's connection is made from. */
+export interface TlsServerConnectionOptions {
+  readonly id: string;
+  readonly limits: TlsLimits;
+  readonly logger: Logger;
+}
+
+/** One accepted connection. */
+export class TlsServerConnection implements ServerConnection {
+  readonly carrier = "tls";
+  readonly id: string;
+  readonly remote: HostPort;
+  readonly closed: Promise<CloseInfo>;
+  readonly #conn: Deno.TlsConn;
+  readonly #pipe: TlsPipe;
+  readonly #options: TlsServerConnectionOptions;
+  readonly #requests = new Queue<ServerRequest>({ onDrop: () => this.close(0, "") });
+  readonly #timer: ReturnType<typeof setTimeout>;
+  #settle!: (info: CloseInfo) => void;
+  #authenticated = false;
+
+  constructor(conn: Deno.TlsConn, options: TlsServerConnectionOptions) {
+    this.id = options.id;
+    this.remote = { hostname: conn.remoteAddr.hostname, port: conn.remoteAddr.port };
+    this.closed = new Promise((resolve) => this.#settle = resolve);
+    this.#conn = conn;
+    this.#pipe = new TlsPipe(conn);
+    this.#options = options;
+    this.#timer = setTimeout(
+      () => this.close(0, "Not authenticated in time"),
+      options.limits.unauthenticatedMs,
+    );
+  }
+
+  /** Whether the peer still has to prove who it is. */
+  get unauthenticated(): boolean {
+    return !this.#authenticated;
+  }
+
+  /** Completes the handshake and begins to read the request. */
+  async handshake(): Promise<void> {
+    try {
+      const { alpnProtocol } = await this.#conn.handshake();
+      if (alpnProtocol !== TLS_CARRIER_ALPN) throw new Error("Peer did not ask for the carrier's protocol");
+    } catch (error) {
+      this.close(0, errorMessage(error));
+      throw error;
+    }
+    void this.#serve();
+  }
+
+  requests(): AsyncIterable<ServerRequest> {
+    return this.#requests;
+  }
+
+  setAuthenticated(): void {
+    this.#authenticated = true;
+    clearTimeout(this.#timer);
+  }
+
+  acceptWebTransport(_request: ServerRequest): Promise<WebTransportSession> {
+    return Promise.reject(
+      new GinnelError("ERR_WEBTRANSPORT_UNSUPPORTED", "A TLS carrier has no WebTransport sessions"),
+    );
+  }
+
+  /** The connection's one request is under way or done: there is nothing to announce. */
+  async goaway(): Promise<void> {}
+
+  close(code: number, reason: string): void {
+    clearTimeout(this.#timer);
+    this.#pipe.close();
+    this.#requests.close();
+    this.#settle({ code, reason });
+  }
+
+  async #serve(): Promise<void> {
+    const stream = new MessageChannel(this.#pipe, {
+      reads: "request",
+      maxFieldSectionSize: this.#options.limits.maxFieldSectionSize,
+      onConnectionError: (error) => this.#fail(error),
+      onDone: () => this.close(0, ""),
+    });
+    try {
+      const event = await stream.readHead();
+      if (event.kind !== "request") throw new TypeError("Expected a request");
+      this.#requests.push(new TlsServerRequest({ stream, connection: this, head: event.head }));
+    } catch (error) {
+      await rejectRequest(stream, error);
+    }
+  }
+
+  /** TLS carries no code: a broken protocol ends the connection, and the log says why. */
+  #fail(error: ProtocolError): void {
+    const { wireCode, message } = error;
+    this.#options.logger.debug("peer_broke_protocol", { wireCode, reason: message });
+    this.close(wireCode, message);
+  }
+}
+
+interface TlsServerRequestOptions {
+  readonly stream: MessageChannel;
+  readonly connection: TlsServerConnection;
+  readonly head: RequestHead;
+}
+
+class TlsServerRequest implements ServerRequest {
+  readonly head: RequestHead;
+  readonly connection: TlsServerConnection;
+  readonly #stream: MessageChannel;
+  #answered = false;
+
+  constructor(options: TlsServerRequestOptions) {
+    this.head = options.head;
+    this.connection = options.connection;
+    this.#stream = options.stream;
+  }
+
+  async respond(head: ResponseInit, options: RespondOptions = {}): Promise<ByteChannel> {
+    if (this.#answered) throw new TypeError("Cannot respond: the request is answered already");
+    this.#answered = true;
+    await this.#stream.sendHead(responseFields(head), options);
+    // RFC 9114 §4.1: after a complete response the rest of the request is not wanted.
+    if (options.end) this.#stream.cancelRead();
+    return this.#stream;
+  }
+}
