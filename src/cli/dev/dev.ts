@@ -1,0 +1,165 @@
+/**
+ * `ginnel dev`: a whole network on one machine to try it out. Needs no privilege and leaves nothing behind.
+ */
+
+import { join } from "node:path";
+import { parseArgs } from "node:util";
+import { sleep } from "../../base/async.ts";
+import { errorMessage } from "../../base/errors.ts";
+import { createLogger, type Logger } from "../../base/log.ts";
+import { loadConfig } from "../../config/parse_config.ts";
+import { runMode } from "../../modes/run.ts";
+import type { Running } from "../../modes/running.ts";
+import type { CommandIo } from "../ca.ts";
+import { DEMO_SERVICE, type DemoNetwork, type DemoPorts, writeDemoNetwork } from "./demo_network.ts";
+import { type DemoService, startDemoService } from "./demo_service.ts";
+
+const HELP = `Usage: ginnel dev [--once]
+
+Runs a demo network on this machine: a service that listens only on a unix socket, a connector beside it, a
+relay and an agent. Makes one request through all of them and says how it went; Ctrl-C stops everything.
+
+Flags:
+  --once   stop after the first request; exit code 0 if it worked, 1 if not
+  --help   show this text
+`;
+
+/** Ports tried first; a taken one is replaced by any free one. */
+const PREFERRED_PORTS: DemoPorts = { relay: 4433, health: 8080, forward: 8000, socks5: 1080 };
+
+/** Milliseconds the first request may take, retries included. */
+const FIRST_REQUEST_TIMEOUT_MS = 20_000;
+
+/** Runs `ginnel dev`; returns the exit code. `untilStopped` resolves when the user asks to stop. */
+export async function devCommand(
+  args: string[],
+  io: CommandIo,
+  untilStopped: () => Promise<string>,
+): Promise<number> {
+  let flags;
+  try {
+    flags = parseArgs({ args, options: { once: { type: "boolean" }, help: { type: "boolean", short: "h" } } })
+      .values;
+  } catch (error) {
+    io.stderr(`ginnel dev: ${errorMessage(error)}. Run ginnel dev --help for its flags.\n`);
+    return 2;
+  }
+  if (flags.help) {
+    io.stdout(HELP);
+    return 0;
+  }
+  const folder = await Deno.makeTempDir({ prefix: "ginnel-dev-" });
+  try {
+    return await runDemo(folder, io, flags.once ? undefined : untilStopped);
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+}
+
+async function runDemo(
+  folder: string,
+  io: CommandIo,
+  untilStopped: (() => Promise<string>) | undefined,
+): Promise<number> {
+  io.stdout("Making a CA, three identities, a policy and three configs...\n");
+  const ports = choosePorts();
+  const network = await writeDemoNetwork(folder, ports);
+  const log = await Deno.open(join(folder, "ginnel.log"), { create: true, append: true, mode: 0o600 });
+  const encoder = new TextEncoder();
+  const logger = createLogger({ write: (line) => void log.writeSync(encoder.encode(line)) });
+  const stopped = untilStopped?.();
+  const demo = await startDemo(network, logger);
+  try {
+    io.stdout(describe(folder, ports));
+    const worked = await firstRequest(ports.forward, io);
+    if (stopped === undefined) return worked ? 0 : 1;
+    io.stdout(`\nTry it:\n\n  curl http://127.0.0.1:${ports.forward}/\n\nCtrl-C stops everything.\n`);
+    await stopped;
+    io.stdout("\nStopping...\n");
+    return 0;
+  } finally {
+    await demo.stop();
+    log.close();
+    io.stdout("Stopped: agent, connector, relay and service are gone.\n");
+  }
+}
+
+async function startDemo(network: DemoNetwork, logger: Logger): Promise<{ stop(): Promise<void> }> {
+  const service: DemoService = startDemoService(network.socket);
+  const nodes: Running[] = [];
+  for (const path of [network.relayConfig, network.connectorConfig, network.agentConfig]) {
+    const config = await loadConfig(path);
+    nodes.push(await runMode(config, { logger: logger.with({ mode: config.mode }) }));
+  }
+  return {
+    stop: async () => {
+      // The agent first: its clients' flows then end at once, and nothing is left to drain.
+      for (const node of nodes.reverse()) await node.shutdown("stopped by the user");
+      await service.close();
+    },
+  };
+}
+
+function describe(folder: string, ports: DemoPorts): string {
+  return `
+What runs, all in this process:
+
+  service    unix:${folder}/hello.sock         listens on no port at all
+  connector  identity connector/laptop         dials the relay, offers "${DEMO_SERVICE}"
+  relay      127.0.0.1:${ports.relay} (QUIC and TLS)       joins the two, cannot read what they say
+             http://127.0.0.1:${ports.health}/ready
+  agent      127.0.0.1:${ports.forward} -> ${DEMO_SERVICE}           identity agent/alice
+             127.0.0.1:${ports.socks5} (SOCKS5)
+
+  configs, policy, log and audit: ${folder}
+`;
+}
+
+/** Asks until the first answer comes: the nodes may still be finding each other. */
+async function firstRequest(port: number, io: CommandIo): Promise<boolean> {
+  io.stdout("\nMaking a request through agent -> relay -> connector -> service...\n");
+  const deadline = Date.now() + FIRST_REQUEST_TIMEOUT_MS;
+  let fault = "";
+  while (Date.now() < deadline) {
+    const started = performance.now();
+    try {
+      const response = await fetch(`http://127.0.0.1:${port}/first`, { signal: AbortSignal.timeout(5_000) });
+      const text = await response.text();
+      const milliseconds = performance.now() - started;
+      if (response.ok) {
+        io.stdout(`It worked, in ${milliseconds.toFixed(1)} ms. The service said: ${text}`);
+        return true;
+      }
+      fault = `the answer was ${response.status}`;
+    } catch (error) {
+      fault = errorMessage(error);
+    }
+    await sleep(100);
+  }
+  io.stderr(`It did not work: ${fault}. The log named above says why.\n`);
+  return false;
+}
+
+function choosePorts(): DemoPorts {
+  const entries = Object.entries(PREFERRED_PORTS).map((
+    [part, port],
+  ) => [part, isFree(port) ? port : freePort()]);
+  return Object.fromEntries(entries) as unknown as DemoPorts;
+}
+
+function isFree(port: number): boolean {
+  try {
+    Deno.listen({ hostname: "127.0.0.1", port }).close();
+    return true;
+  } catch (error) {
+    if (error instanceof Deno.errors.AddrInUse) return false;
+    throw error;
+  }
+}
+
+function freePort(): number {
+  const listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+  const { port } = listener.addr as Deno.NetAddr;
+  listener.close();
+  return port;
+}

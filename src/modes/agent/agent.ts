@@ -1,0 +1,119 @@
+/**
+ * Mode `agent`: makes services reachable on the user's machine by port forwards, SOCKS5 and an HTTP proxy. Needs no
+ * privilege.
+ */
+
+import type { HostPort } from "../../base/address.ts";
+import type { ByteChannel } from "../../base/channel.ts";
+import type { AgentConfig } from "../../config/schema/agent.ts";
+import { HealthServer } from "../../telemetry/health.ts";
+import type { ModeContext, Running } from "../running.ts";
+import { Node } from "../shared/node.ts";
+import { FlowDialer } from "./flow_dialer.ts";
+import { handleForward } from "./forward.ts";
+import { type FrontEnd, startFrontEnd } from "./front_end.ts";
+import { handleHttpProxy } from "./http_proxy.ts";
+import type { LocalClientContext } from "./local_flow.ts";
+import { SessionPool } from "./sessions.ts";
+import { handleSocks5 } from "./socks5.ts";
+
+/** Starts an agent; it runs even while no relay can be reached. */
+export async function runAgent(config: AgentConfig, context: ModeContext): Promise<Running> {
+  const { logger } = context;
+  const node = await Node.create(config, { logger });
+  const health = config.health === null
+    ? undefined
+    : await HealthServer.start({ address: config.health, logger });
+  const agent = new Agent(node, health);
+  try {
+    agent.listen(config);
+  } catch (error) {
+    await agent.shutdown("listening failed");
+    throw error;
+  }
+  return agent;
+}
+
+class Agent implements Running {
+  readonly closed: Promise<void>;
+  readonly #node: Node;
+  readonly #health: HealthServer | undefined;
+  readonly #sessions: SessionPool;
+  readonly #dialer: FlowDialer;
+  readonly #frontEnds: FrontEnd[] = [];
+  #stopping: Promise<void> | undefined;
+  #resolveClosed: () => void = () => {};
+
+  constructor(node: Node, health: HealthServer | undefined) {
+    this.closed = new Promise((resolve) => this.#resolveClosed = resolve);
+    this.#node = node;
+    this.#health = health;
+    const { logger, views } = node;
+    this.#sessions = new SessionPool({ identity: () => node.identity, logger });
+    this.#dialer = new FlowDialer({ relays: () => node.clients, views, sessions: this.#sessions, logger });
+    node.connect(() => ({
+      onConnected: () => {
+        this.#health?.setReady();
+        return Promise.resolve();
+      },
+      onLost: () => {
+        if (node.clients.every((client) => client.connection === undefined)) {
+          this.#health?.setUnready("no relay connected");
+        }
+      },
+    }));
+  }
+
+  /** Opens every local listener of the config; throws when one cannot be bound. */
+  listen(config: AgentConfig): void {
+    for (const { listen, service, port } of config.forwards) {
+      const target = port === undefined ? { service } : { service, port };
+      this.#serve(listen, {
+        name: `forward to ${service}`,
+        handle: (client, context) => handleForward(client, target, context),
+      });
+    }
+    if (config.socks5 !== undefined) this.#serve(config.socks5, { name: "socks5", handle: handleSocks5 });
+    if (config.httpProxy !== undefined) {
+      this.#serve(config.httpProxy, { name: "http_proxy", handle: handleHttpProxy });
+    }
+    this.#node.logger.info("agent_started", { agent: this.#node.identity.id.uri });
+  }
+
+  reload(): Promise<void> {
+    return this.#node.reload();
+  }
+
+  shutdown(reason: string): Promise<void> {
+    return this.#stopping ??= this.#shutDown(reason);
+  }
+
+  #serve(
+    listen: HostPort,
+    { name, handle }: {
+      readonly name: string;
+      readonly handle: (client: ByteChannel, context: LocalClientContext) => Promise<void>;
+    },
+  ): void {
+    const { logger } = this.#node;
+    const connect: LocalClientContext["connect"] = (target, options) => this.#dialer.connect(target, options);
+    this.#frontEnds.push(startFrontEnd({
+      listen,
+      name,
+      logger,
+      handle: (client, signal) => handle(client, { connect, logger, signal }),
+    }));
+  }
+
+  async #shutDown(reason: string): Promise<void> {
+    const { logger } = this.#node;
+    logger.info("agent_stopping", { reason });
+    this.#health?.setUnready("stopping");
+    await Promise.all(this.#frontEnds.map((frontEnd) => frontEnd.close(new Error("agent stopped"))));
+    this.#sessions.close("agent stopped");
+    await this.#node.close();
+    await this.#health?.close();
+    logger.info("agent_stopped", {});
+    this.#resolveClosed();
+  }
+}

@@ -1,0 +1,286 @@
+/**
+ * Opens flows for local clients: checks the view, asks the relays in order, falls over to another connector or relay
+ * when one fails, and seals everything end to end.
+ */
+
+import type { ByteChannel } from "../../base/channel.ts";
+import { errorMessage } from "../../base/errors.ts";
+import type { Logger } from "../../base/log.ts";
+import type { ClientConnection, Exchange } from "../../dataplane/carrier.ts";
+import { FlowRefusedError } from "../../dataplane/errors.ts";
+import { openFlow } from "../../dataplane/flow.ts";
+import { tcpPath } from "../../wire/masque/uri.ts";
+import { parseProxyStatus } from "../../wire/proxy_status.ts";
+import type { RelayClient } from "../shared/relay_client.ts";
+import type { ViewHolder } from "../shared/view_holder.ts";
+import { type FlowTarget, FlowUnavailableError } from "./local_flow.ts";
+import type { ConnectorChoice, SessionPool } from "./sessions.ts";
+
+/** What a dialer needs. */
+export interface FlowDialerOptions {
+  /** In order of preference. */
+  readonly relays: () => readonly RelayClient[];
+  readonly views: ViewHolder;
+  readonly sessions: SessionPool;
+  readonly logger: Logger;
+}
+
+/** Milliseconds a relay may take to answer a flow request. */
+const RELAY_TIMEOUT_MS = 15_000;
+
+/** Milliseconds a client waits for the first view after the agent's start. */
+const VIEW_WAIT_MS = 5_000;
+
+/** Port named in requests for services whose port nobody asked for. */
+const DEFAULT_PORT = 443;
+
+/** Connectors tried for one flow on one relay. */
+const MAX_CONNECTORS = 4;
+
+/** Reasons for which another connector may do better. */
+const RETRIED_REASONS: ReadonlySet<string> = new Set([
+  "upstream-refused",
+  "upstream-unreachable",
+  "upstream-timeout",
+  "overloaded",
+  "draining",
+  "internal",
+]);
+
+/** Opens sealed flows and ends those that lose their right. */
+export class FlowDialer {
+  readonly #options: FlowDialerOptions;
+  readonly #live = new Set<LiveFlow>();
+
+  constructor(options: FlowDialerOptions) {
+    this.#options = options;
+    options.views.onChange(() => this.#viewChanged());
+  }
+
+  /** Opens a flow; rejects with `FlowUnavailableError`, `FlowRefusedError` or the signal's reason. */
+  async connect(target: FlowTarget, options: { readonly signal: AbortSignal }): Promise<ByteChannel> {
+    await this.#authorize(target.service);
+    let failure: unknown = noRelay();
+    for (const relay of this.#options.relays()) {
+      if (relay.connection === undefined && !relay.tls.isForced) continue;
+      try {
+        return await this.#connectVia(relay, target, options.signal);
+      } catch (error) {
+        options.signal.throwIfAborted();
+        this.#options.logger.debug("flow_failed", {
+          relay: relay.name,
+          service: target.service,
+          detail: errorMessage(error),
+        });
+        failure = error;
+        if (!mayTryElsewhere(error)) break;
+      }
+    }
+    if (failure instanceof FlowUnavailableError || failure instanceof FlowRefusedError) throw failure;
+    throw new FlowUnavailableError(
+      { status: 502, error: "proxy_internal_error", details: errorMessage(failure) },
+      { cause: failure },
+    );
+  }
+
+  async #authorize(service: string): Promise<void> {
+    const { views } = this.#options;
+    // Right after the start the view may still be on its way.
+    await views.waitFor(() => views.current !== undefined, VIEW_WAIT_MS);
+    if (views.mayDial(service) !== undefined) return;
+    if (views.current === undefined) throw noRelay();
+    throw new FlowUnavailableError({
+      status: 403,
+      error: "http_request_denied",
+      details: `this identity may not dial ${service}`,
+    });
+  }
+
+  /** Tries one relay, and there one connector after the other while each fails for reasons of its own. */
+  async #connectVia(relay: RelayClient, target: FlowTarget, signal: AbortSignal): Promise<ByteChannel> {
+    const avoid: string[] = [];
+    let refusal: FlowRefusedError | undefined;
+    for (;;) {
+      let choice: Choice;
+      try {
+        choice = await this.#request(relay, target, { avoid, signal });
+      } catch (error) {
+        // After a connector's refusal, "no other connector" says less than the refusal itself.
+        throw refusal ?? error;
+      }
+      try {
+        return await this.#open(relay, { ...choice, target, signal });
+      } catch (error) {
+        choice.exchange.body.abort(error);
+        const retry = error instanceof FlowRefusedError && RETRIED_REASONS.has(error.reason);
+        if (!retry || avoid.length + 1 >= MAX_CONNECTORS) throw error;
+        refusal ??= error;
+        avoid.push(choice.connector.instance);
+      }
+    }
+  }
+
+  async #request(
+    relay: RelayClient,
+    target: FlowTarget,
+    options: { readonly avoid: readonly string[]; readonly signal: AbortSignal },
+  ): Promise<Choice> {
+    const signal = AbortSignal.any([options.signal, AbortSignal.timeout(RELAY_TIMEOUT_MS)]);
+    const carrier = await relay.tls.take();
+    const headers: [string, string][] = [["ginnel-sealed", "?1"]];
+    if (options.avoid.length > 0) headers.push(["ginnel-avoid", options.avoid.join(", ")]);
+    if (carrier !== undefined) headers.push(["authorization", await relay.authorization()]);
+    const exchange = await requestOn(carrier, relay, {
+      method: "CONNECT",
+      protocol: "connect-tcp",
+      scheme: "https",
+      path: tcpPath({ host: target.service, port: target.port ?? DEFAULT_PORT }),
+      headers,
+    }, signal);
+    const { head, body } = exchange;
+    if (head.status !== 200) {
+      body.abort();
+      throw refusedByRelay(head.status, head.headers.get("proxy-status"));
+    }
+    const uri = head.headers.get("ginnel-connector");
+    const instance = head.headers.get("ginnel-instance");
+    // The relay chooses among the connectors that the view allows, and among no others.
+    if (uri === undefined || instance === undefined || !this.#mayBind(uri, target.service)) {
+      body.abort();
+      throw new FlowUnavailableError({
+        status: 502,
+        error: "proxy_internal_error",
+        details: "the relay chose a connector that may not offer this service",
+      });
+    }
+    return { exchange, connector: { uri, instance } };
+  }
+
+  async #open(
+    relay: RelayClient,
+    flow: Choice & { readonly target: FlowTarget; readonly signal: AbortSignal },
+  ): Promise<ByteChannel> {
+    const { exchange, connector, target, signal } = flow;
+    const session = await this.#options.sessions.get(relay, connector);
+    const channel = await openFlow({
+      channel: exchange.body,
+      session,
+      header: {
+        service: target.service,
+        protocol: "tcp",
+        port: target.port ?? DEFAULT_PORT,
+      },
+      signal,
+    });
+    return this.#track(channel, { service: target.service, connector: connector.uri });
+  }
+
+  /** Watches a flow until its client lets go of it. */
+  #track(
+    channel: ByteChannel,
+    rights: { readonly service: string; readonly connector: string },
+  ): ByteChannel {
+    const flow: LiveFlow = { ...rights, channel };
+    this.#live.add(flow);
+    return new TrackedChannel(channel, () => this.#live.delete(flow));
+  }
+
+  #viewChanged(): void {
+    for (const flow of this.#live) {
+      if (!this.#mayBind(flow.connector, flow.service)) {
+        flow.channel.abort(new Error("The view no longer allows this flow"));
+        this.#live.delete(flow);
+      }
+    }
+    const connectors = new Set(this.#options.views.current?.dial.flatMap((entry) => entry.bind));
+    this.#options.sessions.retain((connector) => connectors.has(connector));
+  }
+
+  #mayBind(connector: string, service: string): boolean {
+    return this.#options.views.mayDial(service)?.bind.includes(connector) ?? false;
+  }
+}
+
+/** Forgets the flow once it was aborted or both its directions have ended. */
+class TrackedChannel implements ByteChannel {
+  readonly #channel: ByteChannel;
+  readonly #forget: () => void;
+  #openDirections = 2;
+
+  constructor(channel: ByteChannel, forget: () => void) {
+    this.#channel = channel;
+    this.#forget = forget;
+  }
+
+  read(): Promise<Uint8Array<ArrayBuffer> | null> {
+    const reading = this.#channel.read();
+    reading.then((bytes) => {
+      if (bytes === null) this.#ended();
+    }, this.#forget);
+    return reading;
+  }
+
+  write(bytes: Uint8Array): Promise<void> {
+    return this.#channel.write(bytes);
+  }
+
+  async closeWrite(): Promise<void> {
+    await this.#channel.closeWrite();
+    this.#ended();
+  }
+
+  abort(reason?: unknown): void {
+    this.#channel.abort(reason);
+    this.#forget();
+  }
+
+  #ended(): void {
+    if (--this.#openDirections === 0) this.#forget();
+  }
+}
+
+/** The relay's answer: the flow's stream, and the connector at its far end. */
+interface Choice {
+  readonly exchange: Exchange;
+  readonly connector: ConnectorChoice;
+}
+
+interface LiveFlow {
+  readonly service: string;
+  readonly connector: string;
+  readonly channel: ByteChannel;
+}
+
+function requestOn(
+  carrier: ClientConnection | undefined,
+  relay: RelayClient,
+  init: Parameters<RelayClient["request"]>[0],
+  signal: AbortSignal,
+): Promise<Exchange> {
+  if (carrier === undefined) return relay.request(init, { signal });
+  return carrier.request({ ...init, authority: relay.authority }, { signal });
+}
+
+function refusedByRelay(status: number, proxyStatus: string | undefined): FlowUnavailableError {
+  const reason = proxyStatus === undefined ? undefined : parseProxyStatus(proxyStatus);
+  return new FlowUnavailableError({
+    status,
+    error: reason?.error ?? "proxy_internal_error",
+    details: reason?.details ?? `the relay answered ${status}`,
+  });
+}
+
+function noRelay(): FlowUnavailableError {
+  return new FlowUnavailableError({
+    status: 503,
+    error: "destination_unavailable",
+    details: "no relay connected",
+  });
+}
+
+/** A refusal by policy is final; anything else may go better at another relay. */
+function mayTryElsewhere(error: unknown): boolean {
+  if (error instanceof FlowRefusedError) return error.reason !== "denied";
+  if (error instanceof FlowUnavailableError) return error.failure.status >= 500;
+  return true;
+}

@@ -1,0 +1,110 @@
+/**
+ * The agent's end-to-end sessions, one for each connector process and relay: made when first needed, shared by all
+ * flows, forgotten when they end.
+ */
+
+import { GinnelError } from "../../base/errors.ts";
+import type { Logger } from "../../base/log.ts";
+import { openSession, type Session } from "../../dataplane/session.ts";
+import type { Identity } from "../../identity/identity_file.ts";
+import { parseSpiffeId } from "../../identity/spiffe_id.ts";
+import type { RelayClient } from "../shared/relay_client.ts";
+
+/** A connector process that a relay chose. */
+export interface ConnectorChoice {
+  /** Its SPIFFE ID. */
+  readonly uri: string;
+  readonly instance: string;
+}
+
+/** Milliseconds a session may take to be made. */
+const SESSION_TIMEOUT_MS = 10_000;
+
+/** Milliseconds before the end of a certificate's life at which its session takes no new flows. */
+const EXPIRY_MARGIN_MS = 60_000;
+
+/** Milliseconds after which a session is replaced by one with fresh keys; running flows keep the old one. */
+const REKEY_AFTER_MS = 3_600_000;
+
+/** Makes and keeps sessions. */
+export class SessionPool {
+  readonly #identity: () => Identity;
+  readonly #logger: Logger;
+  readonly #sessions = new Map<string, PooledSession>();
+  /** Every session not yet closed, those replaced by a fresh one included. */
+  readonly #open = new Set<Session>();
+
+  constructor(options: { readonly identity: () => Identity; readonly logger: Logger }) {
+    this.#identity = options.identity;
+    this.#logger = options.logger;
+  }
+
+  /** Returns the session with a connector over one relay, making it if there is none. */
+  get(relay: RelayClient, connector: ConnectorChoice): Promise<Session> {
+    const key = `${relay.name} ${connector.uri} ${connector.instance}`;
+    const pooled = this.#sessions.get(key);
+    if (pooled !== undefined && pooled.freshUntil > Date.now()) return pooled.session;
+    const made: PooledSession = {
+      session: this.#make(relay, connector),
+      freshUntil: Date.now() + REKEY_AFTER_MS,
+    };
+    this.#sessions.set(key, made);
+    const forget = () => {
+      if (this.#sessions.get(key) === made) this.#sessions.delete(key);
+    };
+    made.session.then((session) => {
+      made.freshUntil = Math.min(made.freshUntil, session.notAfter - EXPIRY_MARGIN_MS);
+      this.#open.add(session);
+      session.closed.then(() => {
+        this.#open.delete(session);
+        forget();
+      });
+    }, forget);
+    return made.session;
+  }
+
+  /** Ends the sessions with connectors that `keeps` does not name. */
+  retain(keeps: (connector: string) => boolean): void {
+    for (const session of this.#open) {
+      if (!keeps(session.peer.uri)) session.close("the view no longer names this connector");
+    }
+  }
+
+  close(reason: string): void {
+    for (const session of this.#open) session.close(reason);
+  }
+
+  async #make(relay: RelayClient, connector: ConnectorChoice): Promise<Session> {
+    const { name } = parseSpiffeId(connector.uri);
+    const signal = AbortSignal.timeout(SESSION_TIMEOUT_MS);
+    const { head, body } = await relay.request({
+      method: "CONNECT",
+      protocol: "connect-tcp",
+      scheme: "https",
+      path: `/.well-known/ginnel/session/${encodeURIComponent(name)}/`,
+      headers: [["ginnel-instance", connector.instance]],
+    }, { signal });
+    if (head.status !== 200) {
+      body.abort();
+      throw new GinnelError(
+        "ERR_SESSION_REFUSED",
+        `Relay ${relay.name} answered ${head.status} to a session request`,
+      );
+    }
+    const identity = this.#identity();
+    const session = await openSession({
+      channel: body,
+      identity,
+      roots: identity.trust.roots,
+      expectPeer: connector.uri,
+      signal,
+    });
+    this.#logger.debug("session_opened", { relay: relay.name, connector: connector.uri });
+    return session;
+  }
+}
+
+interface PooledSession {
+  readonly session: Promise<Session>;
+  freshUntil: number;
+}

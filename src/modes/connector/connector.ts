@@ -1,0 +1,99 @@
+/**
+ * Mode `connector`: dials out to every relay, offers services, and pipes authorized flows to their upstreams. It
+ * listens nowhere.
+ */
+
+import { sleep } from "../../base/async.ts";
+import type { ConnectorConfig } from "../../config/schema/connector.ts";
+import { HealthServer } from "../../telemetry/health.ts";
+import type { ModeContext, Running } from "../running.ts";
+import { Node } from "../shared/node.ts";
+import { FlowServer } from "./flow_server.ts";
+import { RelayLink } from "./relay_link.ts";
+import { OfferedService } from "./services.ts";
+
+/** Seconds that running flows get after a stop was asked for. */
+const DRAIN_SECONDS = 30;
+
+/** Starts a connector; it runs even while no relay can be reached. */
+export async function runConnector(config: ConnectorConfig, context: ModeContext): Promise<Running> {
+  const { logger } = context;
+  const node = await Node.create(config, { logger });
+  const health = config.health === null
+    ? undefined
+    : await HealthServer.start({ address: config.health, logger });
+  return new Connector(config, { node, health });
+}
+
+class Connector implements Running {
+  readonly closed: Promise<void>;
+  readonly #node: Node;
+  readonly #health: HealthServer | undefined;
+  readonly #flows: FlowServer;
+  readonly #links: RelayLink[] = [];
+  readonly #stop = new AbortController();
+  #stopping: Promise<void> | undefined;
+  #resolveClosed: () => void = () => {};
+
+  constructor(
+    config: ConnectorConfig,
+    parts: { readonly node: Node; readonly health: HealthServer | undefined },
+  ) {
+    this.closed = new Promise((resolve) => this.#resolveClosed = resolve);
+    const { node, health } = parts;
+    this.#node = node;
+    this.#health = health;
+    const { logger } = node;
+    const services = new Map(config.services.map((service) => [service.name, new OfferedService(service)]));
+    this.#flows = new FlowServer({ identity: () => node.identity, views: node.views, services, logger });
+    const instance = crypto.randomUUID();
+    node.connect((relay) => {
+      const client = () => node.clients.find((client) => client.name === relay.name)!;
+      const link = new RelayLink({ client, instance, services, flows: this.#flows, logger });
+      this.#links.push(link);
+      return {
+        onConnected: async (connection) => {
+          await link.connected(connection);
+          this.#health?.setReady();
+        },
+        onLost: () => {
+          link.lost();
+          if (node.clients.every((client) => client.connection === undefined)) {
+            this.#health?.setUnready("no relay connected");
+          }
+        },
+      };
+    });
+    for (const service of services.values()) {
+      void service.watch({
+        signal: this.#stop.signal,
+        logger,
+        onChange: () => this.#links.forEach((link) => link.healthChanged(service)),
+      });
+    }
+    logger.info("connector_started", { connector: node.identity.id.uri, services: [...services.keys()] });
+  }
+
+  reload(): Promise<void> {
+    return this.#node.reload();
+  }
+
+  shutdown(reason: string): Promise<void> {
+    return this.#stopping ??= this.#shutDown(reason);
+  }
+
+  async #shutDown(reason: string): Promise<void> {
+    const { logger } = this.#node;
+    logger.info("connector_draining", { reason, flows: this.#flows.size });
+    this.#health?.setUnready("draining");
+    this.#stop.abort();
+    for (const link of this.#links) link.drain(DRAIN_SECONDS);
+    const deadline = Date.now() + DRAIN_SECONDS * 1_000;
+    while (this.#flows.size > 0 && Date.now() < deadline) await sleep(50);
+    this.#flows.close("connector stopped");
+    await this.#node.close();
+    await this.#health?.close();
+    logger.info("connector_stopped", {});
+    this.#resolveClosed();
+  }
+}

@@ -1,0 +1,224 @@
+/**
+ * What a connector does with a stream from a relay: makes an end-to-end session, or authenticates, authorizes and
+ * serves one flow. The relay's word alone opens nothing: the view decides, and for sealed flows the caller's own
+ * certificate.
+ */
+
+import type { ByteChannel } from "../../base/channel.ts";
+import { errorMessage } from "../../base/errors.ts";
+import type { Logger } from "../../base/log.ts";
+import { FlowRefusedError, type ResetReason } from "../../dataplane/errors.ts";
+import { acceptFlow, type FlowDecision } from "../../dataplane/flow.ts";
+import { acceptSession, type Session } from "../../dataplane/session.ts";
+import { splice } from "../../dataplane/splice.ts";
+import type { Identity } from "../../identity/identity_file.ts";
+import { DialError } from "../../io/tcp/dial.ts";
+import { encodeMessage } from "../../wire/control/framing.ts";
+import { type FlowHeader, flowHeaderSchema } from "../../wire/control/messages.ts";
+import { readFirstMessage } from "../shared/message_channel.ts";
+import { prefixedChannel } from "../shared/prefixed_channel.ts";
+import type { ViewHolder } from "../shared/view_holder.ts";
+import type { OfferedService } from "./services.ts";
+
+/** What serving flows needs. */
+export interface FlowServerOptions {
+  readonly identity: () => Identity;
+  readonly views: ViewHolder;
+  readonly services: ReadonlyMap<string, OfferedService>;
+  readonly logger: Logger;
+}
+
+/** Milliseconds for a stream's header, a session's handshake, and a flow's opening. */
+const OPENING_TIMEOUT_MS = 10_000;
+
+/** Milliseconds to wait for a view that already knows a caller the relay has just admitted. */
+const VIEW_WAIT_MS = 1_000;
+
+/** Sessions held at once: one for each agent, some 40 KB each. */
+const MAX_SESSIONS = 10_000;
+
+/** Serves the streams of all relays. */
+export class FlowServer {
+  readonly #options: FlowServerOptions;
+  readonly #sessions = new Map<string, Session>();
+  readonly #live = new Set<LiveFlow>();
+
+  constructor(options: FlowServerOptions) {
+    this.#options = options;
+    options.views.onChange(() => this.#viewChanged());
+  }
+
+  /** Flows being served now. */
+  get size(): number {
+    return this.#live.size;
+  }
+
+  /** Serves one stream of a relay until it ends. Never rejects. */
+  async serve(stream: ByteChannel): Promise<void> {
+    const timer = setTimeout(() => stream.abort(new Error("no header in time")), OPENING_TIMEOUT_MS);
+    try {
+      const { message, rest } = await readFirstMessage(stream, flowHeaderSchema);
+      clearTimeout(timer);
+      const channel = prefixedChannel(stream, rest);
+      if (message.kind === "session") await this.#serveSession(channel);
+      else await this.#serveFlow(channel, message);
+    } catch (error) {
+      clearTimeout(timer);
+      stream.abort(error);
+      this.#options.logger.info("stream_refused", { detail: errorMessage(error) });
+    }
+  }
+
+  /** Ends all sessions and flows. */
+  close(reason: string): void {
+    for (const flow of this.#live) flow.abort.abort(new Error(reason));
+    for (const session of this.#sessions.values()) session.close(reason);
+  }
+
+  async #serveSession(channel: ByteChannel): Promise<void> {
+    if (this.#sessions.size >= MAX_SESSIONS) return await answer(channel, 503);
+    await channel.write(encodeMessage({ status: 200 }));
+    const identity = this.#options.identity();
+    const session = await acceptSession({
+      channel,
+      identity,
+      roots: identity.trust.roots,
+      signal: AbortSignal.timeout(OPENING_TIMEOUT_MS),
+    });
+    this.#sessions.set(session.id, session);
+    this.#options.logger.debug("session_opened", { peer: session.peer.uri });
+    const expiry = setTimeout(() => session.close("certificate expired"), timerDelay(session.notAfter));
+    await session.closed;
+    clearTimeout(expiry);
+    this.#sessions.delete(session.id);
+  }
+
+  async #serveFlow(channel: ByteChannel, header: FlowHeader): Promise<void> {
+    const name = header.service ?? "";
+    const service = this.#options.services.get(name);
+    if (service === undefined) return await answer(channel, 404);
+    if (!service.isHealthy || !service.enter()) return await answer(channel, 503);
+    try {
+      // The relay may have admitted this caller a moment before its view reaches us.
+      await this.#options.views.waitFor(() => this.#allows(header.caller, name), VIEW_WAIT_MS);
+      if (header.sealed) await this.#serveSealed(channel, header, service);
+      else await this.#servePlain(channel, header, service);
+    } finally {
+      service.leave();
+    }
+  }
+
+  async #serveSealed(channel: ByteChannel, header: FlowHeader, service: OfferedService): Promise<void> {
+    await channel.write(encodeMessage({ status: 200 }));
+    const accepted = await acceptFlow({
+      channel,
+      relayed: {
+        service: service.name,
+        protocol: "tcp",
+        caller: header.caller,
+        ...(header.port === undefined ? {} : { port: header.port }),
+      },
+      findSession: (id) => this.#sessions.get(id),
+      authorize: (open) => this.#decide(open.caller, open.service),
+      dial: (_open, signal) => dialForFlow(service, signal),
+      signal: AbortSignal.timeout(OPENING_TIMEOUT_MS),
+    });
+    await this.#carry(accepted.channel, accepted.upstream, {
+      caller: accepted.header.caller,
+      service: service.name,
+    });
+  }
+
+  async #servePlain(channel: ByteChannel, header: FlowHeader, service: OfferedService): Promise<void> {
+    const optional = this.#options.views.mayBind(service.name)?.endToEnd === "optional";
+    if (!optional || !this.#allows(header.caller, service.name)) return await answer(channel, 403);
+    let upstream: ByteChannel;
+    try {
+      upstream = await service.dial();
+    } catch (error) {
+      this.#options.logger.info("upstream_failed", { service: service.name, detail: errorMessage(error) });
+      return await answer(channel, upstreamReason(error) === "upstream-timeout" ? 504 : 502);
+    }
+    await channel.write(encodeMessage({ status: 200 }));
+    await this.#carry(channel, upstream, { caller: header.caller, service: service.name });
+  }
+
+  async #carry(
+    channel: ByteChannel,
+    upstream: ByteChannel,
+    who: { caller: string; service: string },
+  ): Promise<void> {
+    const flow: LiveFlow = { ...who, abort: new AbortController() };
+    this.#live.add(flow);
+    // The view may have changed while the upstream was dialled.
+    if (!this.#allows(who.caller, who.service)) {
+      flow.abort.abort(new Error("The view no longer allows this flow"));
+    }
+    const result = await splice(channel, upstream, { signal: flow.abort.signal });
+    this.#live.delete(flow);
+    if (result.outcome !== "closed") {
+      this.#options.logger.debug("flow_broken", {
+        ...who,
+        outcome: result.outcome,
+        detail: errorMessage(result.error),
+      });
+    }
+  }
+
+  #allows(caller: string, service: string): boolean {
+    return this.#options.views.mayBind(service)?.dial.includes(caller) ?? false;
+  }
+
+  #decide(caller: string, service: string): FlowDecision {
+    return this.#allows(caller, service)
+      ? { verdict: "allow" }
+      : { verdict: "deny", reason: "no valid view allows this caller" };
+  }
+
+  #viewChanged(): void {
+    for (const flow of this.#live) {
+      if (!this.#allows(flow.caller, flow.service)) {
+        flow.abort.abort(new Error("The view no longer allows this flow"));
+      }
+    }
+    const callers = new Set(this.#options.views.current?.bind.flatMap((entry) => entry.dial));
+    for (const session of this.#sessions.values()) {
+      if (!callers.has(session.peer.uri)) session.close("the view no longer knows this caller");
+    }
+  }
+}
+
+interface LiveFlow {
+  readonly caller: string;
+  readonly service: string;
+  readonly abort: AbortController;
+}
+
+async function answer(channel: ByteChannel, status: number): Promise<void> {
+  await channel.write(encodeMessage({ status }));
+  await channel.closeWrite();
+}
+
+async function dialForFlow(service: OfferedService, signal: AbortSignal): Promise<ByteChannel> {
+  try {
+    return await service.dial(signal);
+  } catch (error) {
+    throw new FlowRefusedError(upstreamReason(error), errorMessage(error), { cause: error });
+  }
+}
+
+function upstreamReason(error: unknown): ResetReason {
+  if (!(error instanceof DialError)) return "internal";
+  switch (error.code) {
+    case "ERR_UPSTREAM_REFUSED":
+      return "upstream-refused";
+    case "ERR_UPSTREAM_TIMEOUT":
+      return "upstream-timeout";
+    default:
+      return "upstream-unreachable";
+  }
+}
+
+function timerDelay(deadline: number): number {
+  return Math.min(Math.max(deadline - Date.now(), 0), 2 ** 31 - 1);
+}

@@ -1,0 +1,185 @@
+/**
+ * A connector's life at one relay: opens its session, binds its services, serves the streams the relay opens, and
+ * keeps a few TLS connections parked there for flows that want speed.
+ */
+
+import { errorMessage } from "../../base/errors.ts";
+import { sleep } from "../../base/async.ts";
+import type { Logger } from "../../base/log.ts";
+import type { ClientConnection, WebTransportSession } from "../../dataplane/carrier.ts";
+import { type ControlMessage, controlMessageSchema } from "../../wire/control/messages.ts";
+import { MessageWriter, readMessages } from "../shared/message_channel.ts";
+import { prefixedChannel } from "../shared/prefixed_channel.ts";
+import type { RelayClient } from "../shared/relay_client.ts";
+import type { FlowServer } from "./flow_server.ts";
+import type { OfferedService } from "./services.ts";
+
+/** What a link needs. */
+export interface RelayLinkOptions {
+  readonly client: () => RelayClient;
+  /** Tells this process apart from others of the same identity. */
+  readonly instance: string;
+  readonly services: ReadonlyMap<string, OfferedService>;
+  readonly flows: FlowServer;
+  readonly logger: Logger;
+}
+
+/** Services named in one message. */
+const BIND_BATCH = 64;
+
+/** TLS connections kept parked at a relay: as many flows start fast at once; about 60 KB each at the relay. */
+const PARKED = 8;
+
+/** Milliseconds a parked connection waits for a flow before it is replaced: less than the relay's idle time-out. */
+const PARK_LIFETIME_MS = 240_000;
+
+/** Milliseconds before parking is tried again after the carrier was found not worth it. */
+const PARK_RETRY_MS = 5_000;
+
+/** A connector at one relay. */
+export class RelayLink {
+  readonly #options: RelayLinkOptions;
+  #control: MessageWriter | undefined;
+  readonly #bound = new Set<string>();
+
+  constructor(options: RelayLinkOptions) {
+    this.#options = options;
+  }
+
+  /** Services the relay accepted. */
+  get bound(): ReadonlySet<string> {
+    return this.#bound;
+  }
+
+  /** Sets up the session on a fresh connection; serving goes on after this resolves. */
+  async connected(connection: ClientConnection): Promise<void> {
+    const { client, instance } = this.#options;
+    const session = await connection.connectWebTransport({
+      authority: client().authority,
+      path: "/.well-known/ginnel/connector",
+      headers: [["ginnel-instance", instance]],
+    });
+    const control = await session.openStream();
+    this.#control = new MessageWriter(control);
+    void this.#followControl(control, session);
+    void this.#serveStreams(session);
+    session.closed.then(({ reason }) => connection.close(0x100, reason || "session ended"));
+    const bindings = this.#bindings();
+    for (let start = 0; start < bindings.length; start += BIND_BATCH) {
+      await this.#control.send({ type: "bind", services: bindings.slice(start, start + BIND_BATCH) });
+    }
+    for (let slot = 0; slot < PARKED; slot++) void this.#keepParked(connection);
+  }
+
+  lost(): void {
+    this.#control = undefined;
+    this.#bound.clear();
+  }
+
+  /** Tells the relay how a service is. */
+  healthChanged(service: OfferedService): void {
+    this.#tell({ type: "health", service: service.name, healthy: service.isHealthy });
+  }
+
+  /** Asks the relay for no more flows. */
+  drain(seconds: number): void {
+    this.#tell({ type: "drain", seconds });
+  }
+
+  #bindings(): { name: string; protocol: "tcp"; healthy: boolean }[] {
+    return [...this.#options.services.values()].map((service) => ({
+      name: service.name,
+      protocol: "tcp",
+      healthy: service.isHealthy,
+    }));
+  }
+
+  #tell(message: ControlMessage): void {
+    this.#control?.send(message).catch((error) => {
+      this.#options.logger.debug("control_unsent", { detail: errorMessage(error) });
+    });
+  }
+
+  async #serveStreams(session: WebTransportSession): Promise<void> {
+    try {
+      for await (const stream of session.incomingStreams()) void this.#options.flows.serve(stream);
+    } catch (error) {
+      this.#options.logger.debug("session_ended", { detail: errorMessage(error) });
+    }
+  }
+
+  async #followControl(
+    control: Parameters<typeof readMessages>[0],
+    session: WebTransportSession,
+  ): Promise<void> {
+    const { logger, client } = this.#options;
+    try {
+      for await (const message of readMessages(control, controlMessageSchema)) this.#handle(message);
+    } catch (error) {
+      logger.debug("control_ended", { relay: client().name, detail: errorMessage(error) });
+    }
+    await session.close(0, "control stream ended");
+  }
+
+  #handle(message: ControlMessage): void {
+    const { logger, client } = this.#options;
+    if (message.type === "drain") {
+      logger.info("relay_draining", { relay: client().name, seconds: message.seconds });
+      return;
+    }
+    if (message.type !== "bound") return;
+    const { service, ok } = message;
+    if (ok) {
+      this.#bound.add(service);
+      logger.info("service_bound", { relay: client().name, service });
+    } else {
+      this.#bound.delete(service);
+      logger.warn("service_not_bound", { relay: client().name, service, reason: message.reason });
+    }
+  }
+
+  async #keepParked(connection: ClientConnection): Promise<void> {
+    const { client, logger } = this.#options;
+    const lost = new AbortController();
+    connection.closed.then(() => lost.abort());
+    while (!lost.signal.aborted) {
+      try {
+        const parked = await this.#parkOne(lost.signal);
+        if (!parked) await sleep(PARK_RETRY_MS, { signal: lost.signal });
+      } catch (error) {
+        logger.debug("parking_failed", { relay: client().name, detail: errorMessage(error) });
+        await sleep(PARK_RETRY_MS, { signal: lost.signal }).catch(() => {});
+      }
+    }
+  }
+
+  /** Parks one connection until a flow comes and has it served; false when the carrier is not worth it now. */
+  async #parkOne(signal: AbortSignal): Promise<boolean> {
+    const { client, instance, flows } = this.#options;
+    const carrier = await client().tls.take();
+    if (carrier === undefined) return false;
+    const { head, body } = await carrier.request({
+      method: "CONNECT",
+      protocol: "ginnel-reverse",
+      scheme: "https",
+      authority: client().authority,
+      path: "/.well-known/ginnel/connector",
+      headers: [["authorization", await client().authorization()], ["ginnel-instance", instance]],
+    });
+    if (head.status !== 200) {
+      body.abort();
+      return false;
+    }
+    const end = () => body.abort();
+    signal.addEventListener("abort", end, { once: true });
+    const timer = setTimeout(end, PARK_LIFETIME_MS);
+    try {
+      const first = await body.read();
+      if (first !== null) void flows.serve(prefixedChannel(body, first));
+    } finally {
+      clearTimeout(timer);
+      signal.removeEventListener("abort", end);
+    }
+    return true;
+  }
+}

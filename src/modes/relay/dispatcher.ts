@@ -1,0 +1,89 @@
+/**
+ * What a request at the relay means: method, protocol and path choose the handler, and everything else is
+ * refused. Every handler but the browser's session runs for an admitted peer only.
+ */
+
+import { parseHostPort } from "../../base/address.ts";
+import type { RequestHead, ServerRequest } from "../../dataplane/carrier.ts";
+import { parseMasquePath } from "../../wire/masque/uri.ts";
+import { serviceOfHost } from "../shared/service_host.ts";
+
+/** A request understood. */
+export type Route =
+  | { readonly kind: "view" }
+  | { readonly kind: "connector" }
+  | { readonly kind: "park" }
+  | { readonly kind: "browser" }
+  | { readonly kind: "session"; readonly connector: string }
+  | { readonly kind: "tcp"; readonly service: string; readonly port: number; readonly framing: TcpFraming }
+  | { readonly kind: "refuse"; readonly status: 400 | 404 | 405 | 501 };
+
+/** How a flow's bytes travel in the request's body. */
+export type TcpFraming = "sealed" | "raw" | "capsules";
+
+/** Header by which an agent says that the body carries sealed records. */
+export const SEALED_HEADER = "ginnel-sealed";
+/** Header by which a connector tells its processes apart, and the relay tells an agent which one it chose. */
+export const INSTANCE_HEADER = "ginnel-instance";
+/** Header naming the SPIFFE ID of the connector chosen for a flow. */
+export const CONNECTOR_HEADER = "ginnel-connector";
+/** Header listing connector instances an agent does not want again for this flow. */
+export const AVOID_HEADER = "ginnel-avoid";
+
+/** Extended CONNECT protocol by which a connector parks a TLS connection for a later flow. */
+export const PARK_PROTOCOL = "ginnel-reverse";
+
+/** Reads what a request asks for. */
+export function routeRequest(head: RequestHead): Route {
+  if (head.method === "GET") return routeGet(head);
+  if (head.method !== "CONNECT") return { kind: "refuse", status: 405 };
+  return head.protocol === undefined ? routeClassicConnect(head) : routeExtendedConnect(head);
+}
+
+/** Connector instances the caller wants to avoid. */
+export function avoidedInstances(request: ServerRequest): ReadonlySet<string> {
+  const value = request.head.headers.get(AVOID_HEADER);
+  return new Set(value === undefined ? [] : value.split(",").map((part) => part.trim()).slice(0, 16));
+}
+
+function routeGet(head: RequestHead): Route {
+  return parseMasquePath(head.path ?? "")?.kind === "view"
+    ? { kind: "view" }
+    : { kind: "refuse", status: 404 };
+}
+
+function routeClassicConnect(head: RequestHead): Route {
+  let target;
+  try {
+    target = parseHostPort(head.authority ?? "");
+  } catch {
+    return { kind: "refuse", status: 400 };
+  }
+  return tcpRoute(target.hostname, target.port, "raw");
+}
+
+function routeExtendedConnect(head: RequestHead): Route {
+  const path = parseMasquePath(head.path ?? "");
+  switch (head.protocol) {
+    case "connect-tcp":
+      if (path?.kind === "session") return { kind: "session", connector: path.connector };
+      if (path?.kind !== "tcp") return { kind: "refuse", status: 404 };
+      if (head.headers.get(SEALED_HEADER) === "?1") return tcpRoute(path.host, path.port, "sealed");
+      return tcpRoute(path.host, path.port, "capsules");
+    case "webtransport":
+      if (path?.kind === "connector") return { kind: "connector" };
+      if (path?.kind === "agent") return { kind: "browser" };
+      return { kind: "refuse", status: 404 };
+    case PARK_PROTOCOL:
+      return path?.kind === "connector" ? { kind: "park" } : { kind: "refuse", status: 404 };
+    default:
+      // RFC 9220 §3: an unknown :protocol is answered with 501.
+      return { kind: "refuse", status: 501 };
+  }
+}
+
+function tcpRoute(host: string, port: number, framing: TcpFraming): Route {
+  const service = serviceOfHost(host);
+  // A name no service can have is refused like any other that policy does not allow: 403, by the broker.
+  return { kind: "tcp", service: service ?? "", port, framing };
+}

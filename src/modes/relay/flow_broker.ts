@@ -1,0 +1,291 @@
+/**
+ * Joins agents to connectors: asks the policy, chooses the least busy connector, falls over to the next when one
+ * refuses, splices the two streams, and ends what loses its right. Reads no byte of what it carries.
+ */
+
+import { withSignal } from "../../base/async.ts";
+import { errorMessage } from "../../base/errors.ts";
+import type { Logger } from "../../base/log.ts";
+import type { PolicySnapshot } from "../../core/policy/snapshot.ts";
+import type { LiveFlow, ServiceRegistry } from "../../core/registry.ts";
+import type { ByteChannel } from "../../base/channel.ts";
+import { splice, type SpliceResult } from "../../dataplane/splice.ts";
+import type { SpiffeId } from "../../identity/spiffe_id.ts";
+import type { AuditLog } from "../../telemetry/audit.ts";
+import type { ConnectorLink } from "./connector_link.ts";
+import { type Refusal, REFUSALS } from "./refusal.ts";
+
+/** What a broker needs. */
+export interface FlowBrokerOptions {
+  readonly registry: ServiceRegistry;
+  readonly snapshot: () => PolicySnapshot;
+  readonly link: (key: string) => ConnectorLink | undefined;
+  readonly audit: AuditLog;
+  readonly logger: Logger;
+}
+
+/** A caller's wish for a flow. */
+export interface FlowRequest {
+  readonly caller: SpiffeId;
+  readonly service: string;
+  readonly port: number;
+  /** The bytes are records of an end-to-end session. */
+  readonly sealed: boolean;
+  /** Connector instances that just failed this caller. */
+  readonly avoid: ReadonlySet<string>;
+}
+
+/** A flow ready to be joined to its caller, or why there is none. */
+export type FlowResult =
+  | {
+    readonly ok: true;
+    readonly link: ConnectorLink;
+    readonly join: (caller: ByteChannel) => Promise<void>;
+    readonly cancel: () => void;
+  }
+  | { readonly ok: false; readonly refusal: Refusal };
+
+/** Milliseconds one connector may take to answer: longer than its own upstream time-out. */
+const CONNECTOR_TIMEOUT_MS = 12_000;
+
+/** End-to-end sessions that one caller may hold open through a relay; each is one stream. */
+const MAX_SESSIONS_PER_IDENTITY = 1_024;
+
+/** Opens, tracks and ends flows. */
+export class FlowBroker {
+  readonly #options: FlowBrokerOptions;
+  readonly #live = new Map<number, { readonly flow: LiveFlow; readonly abort: AbortController }>();
+  readonly #sessions = new Set<LiveSession>();
+
+  constructor(options: FlowBrokerOptions) {
+    this.#options = options;
+  }
+
+  /** Flows being spliced now. */
+  get size(): number {
+    return this.#live.size;
+  }
+
+  /** Opens a flow for a caller. */
+  async open(request: FlowRequest): Promise<FlowResult> {
+    const { registry, snapshot, link, logger } = this.#options;
+    const decision = snapshot().mayDial(request.caller.uri, request.service);
+    if (decision.verdict === "deny") return this.#deny(request, REFUSALS.denied, decision.reason);
+    if (!request.sealed && snapshot().service(request.service)?.endToEnd !== "optional") {
+      return this.#deny(request, REFUSALS.sealedOnly, "end_to_end_required");
+    }
+    let refusal: Refusal = REFUSALS.noConnector;
+    for (const candidate of registry.candidates(request.service, { exclude: request.avoid })) {
+      const connector = link(candidate.connectorKey);
+      if (connector === undefined) continue;
+      const start = registry.startFlow({
+        caller: request.caller.uri,
+        service: request.service,
+        connectorKey: candidate.connectorKey,
+      });
+      if (!start.ok) {
+        if (start.reason === "flows_per_identity") {
+          return this.#deny(request, REFUSALS.tooManyFlows, start.reason);
+        }
+        continue;
+      }
+      const failed = await this.#tryConnector(request, connector, start.flow);
+      if ("ok" in failed) return failed;
+      registry.endFlow(start.flow.id);
+      refusal = failed;
+      logger.info("connector_refused_flow", {
+        connector: connector.id.uri,
+        service: request.service,
+        status: failed.status,
+      });
+    }
+    return this.#deny(request, refusal, refusal === REFUSALS.noConnector ? "no_connector" : refusal.error);
+  }
+
+  /** Carries an end-to-end session's stream between a caller and one connector. */
+  async openSession(caller: SpiffeId, link: ConnectorLink): Promise<FlowResult> {
+    if (!this.#maySession(caller.uri, link)) return { ok: false, refusal: REFUSALS.denied };
+    let count = 0;
+    for (const session of this.#sessions) if (session.caller === caller.uri) count++;
+    if (count >= MAX_SESSIONS_PER_IDENTITY) return { ok: false, refusal: REFUSALS.tooManyFlows };
+    const opened = await this.#ask(link, {
+      v: 1,
+      kind: "session",
+      flow: "0",
+      protocol: "tcp",
+      caller: caller.uri,
+      sealed: true,
+    });
+    if (!("channel" in opened)) return { ok: false, refusal: opened };
+    const { channel } = opened;
+    const session: LiveSession = { caller: caller.uri, link, abort: new AbortController() };
+    this.#sessions.add(session);
+    return {
+      ok: true,
+      link,
+      join: async (near) => {
+        await splice(near, channel, { signal: session.abort.signal });
+        this.#sessions.delete(session);
+      },
+      cancel: () => {
+        this.#sessions.delete(session);
+        channel.abort();
+      },
+    };
+  }
+
+  /** Ends every flow and session whose right is gone under the policy in force now. */
+  policyChanged(): void {
+    const snapshot = this.#options.snapshot();
+    for (const { flow, abort } of this.#live.values()) {
+      const stays = snapshot.mayDial(flow.caller, flow.service).verdict === "allow" &&
+        snapshot.mayBind(flow.connector, flow.service).verdict === "allow";
+      if (!stays) abort.abort(new RevokedError());
+    }
+    for (const session of this.#sessions) {
+      if (!this.#maySession(session.caller, session.link)) session.abort.abort(new RevokedError());
+    }
+  }
+
+  /** Ends everything. */
+  abortAll(reason: string): void {
+    for (const { abort } of this.#live.values()) abort.abort(new Error(reason));
+    for (const session of this.#sessions) session.abort.abort(new Error(reason));
+  }
+
+  async #tryConnector(
+    request: FlowRequest,
+    link: ConnectorLink,
+    flow: LiveFlow,
+  ): Promise<FlowResult | Refusal> {
+    const { registry } = this.#options;
+    const opened = await this.#ask(link, {
+      v: 1,
+      kind: "flow",
+      flow: String(flow.id),
+      service: request.service,
+      port: request.port,
+      protocol: "tcp",
+      caller: request.caller.uri,
+      sealed: request.sealed,
+    });
+    if (!("channel" in opened)) return opened;
+    const { channel } = opened;
+    const abort = new AbortController();
+    this.#live.set(flow.id, { flow, abort });
+    const end = () => {
+      this.#live.delete(flow.id);
+      registry.endFlow(flow.id);
+    };
+    return {
+      ok: true,
+      link,
+      join: async (near) => {
+        const started = performance.now();
+        this.#record("connect", flow, { outcome: "open" });
+        const result = await splice(near, channel, { signal: abort.signal });
+        end();
+        this.#record("close", flow, {
+          outcome: result.error instanceof RevokedError ? "revoked" : result.outcome,
+          bytesIn: result.bytesAtoB,
+          bytesOut: result.bytesBtoA,
+          durationMs: Math.round(performance.now() - started),
+        });
+        this.#logFailure(flow, result);
+      },
+      cancel: () => {
+        end();
+        channel.abort();
+      },
+    };
+  }
+
+  async #ask(
+    link: ConnectorLink,
+    header: Parameters<ConnectorLink["open"]>[0],
+  ): Promise<{ channel: ByteChannel } | Refusal> {
+    const signal = AbortSignal.timeout(CONNECTOR_TIMEOUT_MS);
+    try {
+      const { status, channel } = await withSignal(link.open(header, { signal }), signal);
+      if (status === 200) return { channel };
+      channel.abort();
+      return STATUS_REFUSALS[status] ?? REFUSALS.upstreamRefused;
+    } catch (error) {
+      this.#options.logger.debug("connector_unreachable", {
+        connector: link.id.uri,
+        detail: errorMessage(error),
+      });
+      return signal.aborted ? REFUSALS.upstreamTimeout : REFUSALS.noConnector;
+    }
+  }
+
+  #maySession(caller: string, link: ConnectorLink): boolean {
+    const { registry, snapshot } = this.#options;
+    const policy = snapshot();
+    for (const binding of registry.bindings()) {
+      if (binding.connectorKey === link.key && policy.mayDial(caller, binding.service).verdict === "allow") {
+        return true;
+      }
+    }
+    return false;
+  }
+
+  #deny(request: FlowRequest, refusal: Refusal, reason: string): FlowResult {
+    this.#options.audit.record({
+      event: "deny",
+      who: request.caller.uri,
+      service: request.service,
+      outcome: String(refusal.status),
+      reason,
+    });
+    return { ok: false, refusal };
+  }
+
+  #record(
+    event: "connect" | "close",
+    flow: LiveFlow,
+    fields: Omit<Parameters<AuditLog["record"]>[0], "event" | "who" | "service">,
+  ): void {
+    this.#options.audit.record({
+      event,
+      who: flow.caller,
+      service: flow.service,
+      connector: flow.connector,
+      flow: String(flow.id),
+      ...fields,
+    });
+  }
+
+  #logFailure(flow: LiveFlow, result: SpliceResult): void {
+    if (result.outcome === "closed") return;
+    this.#options.logger.debug("flow_broken", {
+      flow: flow.id,
+      outcome: result.outcome,
+      detail: errorMessage(result.error),
+    });
+  }
+}
+
+/** A connector's status, told to the caller: 403 and 503 by the connector mean it will not serve this flow now. */
+const STATUS_REFUSALS: Readonly<Record<number, Refusal>> = {
+  403: REFUSALS.denied,
+  404: REFUSALS.denied,
+  502: REFUSALS.upstreamRefused,
+  503: REFUSALS.noConnector,
+  504: REFUSALS.upstreamTimeout,
+};
+
+interface LiveSession {
+  readonly caller: string;
+  readonly link: ConnectorLink;
+  readonly abort: AbortController;
+}
+
+/** The right to this flow was taken away while it ran. */
+class RevokedError extends Error {
+  override readonly name = "RevokedError";
+
+  constructor() {
+    super("The policy no longer allows this flow");
+  }
+}

@@ -1,0 +1,410 @@
+/**
+ * Mode `relay`: terminates QUIC and TLS, admits identities, enforces policy, and joins agents to connectors
+ * without being able to read what they say.
+ */
+
+import { formatHostPort } from "../../base/address.ts";
+import type { ByteChannel } from "../../base/channel.ts";
+import { errorMessage } from "../../base/errors.ts";
+import { sleep } from "../../base/async.ts";
+import type { Logger } from "../../base/log.ts";
+import type { RelayConfig } from "../../config/schema/relay.ts";
+import { ServiceRegistry } from "../../core/registry.ts";
+import type { ServerConnection, ServerRequest } from "../../dataplane/carrier.ts";
+import { type Authority, loadAuthority } from "../../identity/authority.ts";
+import { type Identity, loadIdentity } from "../../identity/identity_file.ts";
+import { ProofVerifier } from "../../identity/proof.ts";
+import { listenQuic } from "../../io/quic/listener.ts";
+import { listenTls } from "../../io/tls/listener.ts";
+import { AuditLog } from "../../telemetry/audit.ts";
+import { HealthServer } from "../../telemetry/health.ts";
+import type { ModeContext, Running } from "../running.ts";
+import { serveBrowser } from "./browser_session.ts";
+import { capsuleChannel } from "./capsule_channel.ts";
+import { ConnectorLink } from "./connector_link.ts";
+import {
+  avoidedInstances,
+  CONNECTOR_HEADER,
+  INSTANCE_HEADER,
+  type Route,
+  routeRequest,
+} from "./dispatcher.ts";
+import { FlowBroker, type FlowResult } from "./flow_broker.ts";
+import { type Peer, Peers } from "./peers.ts";
+import { PolicyStore } from "./policy_store.ts";
+import { type Refusal, REFUSALS, refuseRequest } from "./refusal.ts";
+import { ViewPublisher } from "./view_publisher.ts";
+import { ViewStream } from "./view_stream.ts";
+
+/** RFC 9114 §8.1. */
+const H3_NO_ERROR = 0x100;
+
+/** Refusals of requests that are no request of ours. */
+const ROUTE_REFUSALS: Readonly<Record<(Route & { kind: "refuse" })["status"], Refusal>> = {
+  400: REFUSALS.badRequest,
+  404: REFUSALS.notFound,
+  405: { status: 405, error: "http_request_error", details: "method not supported here" },
+  501: { status: 501, error: "http_request_error", details: "protocol not supported here" },
+};
+
+/** Starts a relay. */
+export async function runRelay(config: RelayConfig, context: ModeContext): Promise<Running> {
+  const identity = await loadIdentity(config.identity);
+  const authority = await loadAuthority(config.authority.key);
+  const relay = await Relay.start({ config, identity, authority, logger: context.logger });
+  return relay;
+}
+
+interface RelayParts {
+  readonly config: RelayConfig;
+  readonly identity: Identity;
+  readonly authority: Authority;
+  readonly logger: Logger;
+}
+
+interface Listener {
+  readonly port: number;
+  connections(): AsyncIterable<ServerConnection>;
+  reload(credentials: { readonly cert: string; readonly key: string }): void;
+  close(): Promise<void>;
+}
+
+class Relay implements Running {
+  readonly closed: Promise<void>;
+  readonly #config: RelayConfig;
+  readonly #logger: Logger;
+  readonly #name: string;
+  readonly #audit: AuditLog;
+  readonly #policy: PolicyStore;
+  readonly #views: ViewPublisher;
+  readonly #viewStreams = new Set<ViewStream>();
+  readonly #peers: Peers;
+  readonly #links = new Map<string, ConnectorLink>();
+  readonly #broker: FlowBroker;
+  readonly #listeners: Listener[] = [];
+  readonly #health: HealthServer | undefined;
+  #draining = false;
+  #stopping: Promise<void> | undefined;
+  #resolveClosed: () => void = () => {};
+
+  static async start(parts: RelayParts): Promise<Relay> {
+    const { config, identity, authority, logger } = parts;
+    const audit = await AuditLog.open(config.audit, { logger });
+    const health = config.health === null
+      ? undefined
+      : await HealthServer.start({ address: config.health, logger });
+    let relay: Relay | undefined;
+    const policy = await PolicyStore.open({
+      paths: config.policy,
+      trustDomain: identity.id.trustDomain,
+      logger,
+      onChange: () => relay?.policyChanged(),
+    });
+    relay = new Relay(parts, { audit, policy, health, authority });
+    await relay.#listen(identity);
+    return relay;
+  }
+
+  private constructor(
+    { config, identity, logger }: RelayParts,
+    parts: { audit: AuditLog; policy: PolicyStore; health: HealthServer | undefined; authority: Authority },
+  ) {
+    this.closed = new Promise((resolve) => this.#resolveClosed = resolve);
+    this.#config = config;
+    this.#logger = logger;
+    this.#name = identity.id.name;
+    this.#audit = parts.audit;
+    this.#policy = parts.policy;
+    this.#health = parts.health;
+    const snapshot = () => this.#policy.snapshot;
+    const registry = new ServiceRegistry(config.limits);
+    this.#registry = registry;
+    this.#peers = new Peers({
+      verifier: new ProofVerifier({
+        roots: identity.trust.roots,
+        audience: this.#name,
+        trustDomain: identity.id.trustDomain,
+        now: Date.now,
+      }),
+      limits: config.limits,
+      logger,
+      onAdmitted: (peer) => this.#admitted(peer),
+    });
+    this.#views = new ViewPublisher({
+      authority: parts.authority,
+      ttl: config.authority.viewTtl,
+      snapshot,
+      connected: () => this.#known,
+      logger,
+    });
+    this.#broker = new FlowBroker({
+      registry,
+      snapshot,
+      link: (key) => this.#links.get(key),
+      audit: this.#audit,
+      logger,
+    });
+  }
+
+  readonly #registry: ServiceRegistry;
+  /** Every identity admitted since the start: `#all` and attribute policies reach those no document lists. */
+  readonly #known = new Set<string>();
+
+  /** Reads policy and certificate again. */
+  async reload(): Promise<void> {
+    await this.#policy.reload();
+    // Log rotation moves the file away and then asks for a reload.
+    await this.#audit.reopen();
+    try {
+      const identity = await loadIdentity(this.#config.identity);
+      for (const listener of this.#listeners) {
+        listener.reload({ cert: identity.certificatePem, key: identity.privateKeyPem });
+      }
+      this.#logger.info("certificate_reloaded", { notAfter: new Date(identity.notAfter).toISOString() });
+    } catch (error) {
+      this.#logger.error("certificate_not_reloaded", { detail: errorMessage(error) });
+    }
+  }
+
+  shutdown(reason: string): Promise<void> {
+    return this.#stopping ??= this.#stop(reason);
+  }
+
+  /** A new policy is in force: everything that lost its right ends, everybody hears of theirs. */
+  policyChanged(): void {
+    this.#broker.policyChanged();
+    for (const link of this.#links.values()) link.policyChanged();
+    this.#views.refresh();
+  }
+
+  async #listen(identity: Identity): Promise<void> {
+    const { listen, limits } = this.#config;
+    const shared = {
+      cert: identity.certificatePem,
+      key: identity.privateKeyPem,
+      limits,
+      logger: this.#logger,
+    };
+    const quic = await listenQuic({ ...listen.quic, ...shared });
+    this.#listeners.push(quic);
+    if (listen.tls !== null) {
+      // Port 0 means "any": then the TLS carrier takes the port QUIC got, since nodes know one port.
+      const port = listen.tls.port === 0 ? quic.port : listen.tls.port;
+      this.#listeners.push(await listenTls({ ...listen.tls, port, ...shared }));
+    }
+    for (const listener of this.#listeners) void this.#accept(listener);
+    this.#health?.setReady();
+    this.#logger.info("relay_started", {
+      relay: this.#name,
+      quic: formatHostPort({ ...listen.quic, port: quic.port }),
+      tls: listen.tls === null ? null : formatHostPort({ ...listen.tls, port: this.#listeners[1]!.port }),
+      trustDomain: identity.id.trustDomain,
+    });
+  }
+
+  async #accept(listener: Listener): Promise<void> {
+    for await (const connection of listener.connections()) {
+      if (this.#peers.enter(connection)) void this.#serve(connection);
+    }
+  }
+
+  async #serve(connection: ServerConnection): Promise<void> {
+    for await (const request of connection.requests()) {
+      this.#handle(request).catch((error) => {
+        this.#logger.debug("request_failed", { connection: connection.id, detail: errorMessage(error) });
+      });
+    }
+  }
+
+  async #handle(request: ServerRequest): Promise<void> {
+    const route = routeRequest(request.head);
+    const { connection } = request;
+    const admission = await this.#peers.admit(connection, request.head);
+    // A page cannot add a header to its session, so its proof comes as the session's first message.
+    if (route.kind === "browser") return await this.#serveBrowser(request);
+    if (admission.verdict === "deny") {
+      this.#audit.record({
+        event: "deny",
+        who: "unauthenticated",
+        service: "",
+        outcome: String(admission.refusal.status),
+        reason: admission.reason,
+      });
+      return await this.#refuse(request, admission.refusal);
+    }
+    const { peer } = admission;
+    switch (route.kind) {
+      case "refuse":
+        return await this.#refuse(request, ROUTE_REFUSALS[route.status]);
+      case "view":
+        return await this.#serveView(request, peer);
+      case "connector":
+        return await this.#serveConnector(request, peer);
+      case "park":
+        return await this.#park(request, peer);
+      case "session":
+        return await this.#serveSession(request, { peer, connector: route.connector });
+      case "tcp":
+        return await this.#serveTcp(request, { peer, route });
+    }
+  }
+
+  async #serveTcp(
+    request: ServerRequest,
+    { peer, route }: { peer: Peer; route: Route & { kind: "tcp" } },
+  ): Promise<void> {
+    if (this.#draining) return await this.#refuse(request, REFUSALS.draining);
+    const result = await this.#broker.open({
+      caller: peer.id,
+      service: route.service,
+      port: route.port,
+      sealed: route.framing === "sealed",
+      avoid: this.#linkKeys(avoidedInstances(request)),
+    });
+    await this.#answer(request, result, {
+      headers: route.framing === "capsules" ? [["capsule-protocol", "?1"]] : [],
+      wrap: route.framing === "capsules" ? capsuleChannel : (body) => body,
+    });
+  }
+
+  async #serveSession(request: ServerRequest, wish: { peer: Peer; connector: string }): Promise<void> {
+    if (this.#draining) return await this.#refuse(request, REFUSALS.draining);
+    const instance = request.head.headers.get(INSTANCE_HEADER);
+    const link = [...this.#links.values()].find((link) =>
+      link.id.name === wish.connector && (instance === undefined || link.instance === instance)
+    );
+    // An unknown connector and one the caller has no business with look the same.
+    if (link === undefined) return await this.#refuse(request, REFUSALS.denied);
+    await this.#answer(request, await this.#broker.openSession(wish.peer.id, link), {
+      headers: [],
+      wrap: (body) => body,
+    });
+  }
+
+  async #answer(
+    request: ServerRequest,
+    result: FlowResult,
+    options: {
+      readonly headers: readonly (readonly [string, string])[];
+      readonly wrap: (body: ByteChannel) => ByteChannel;
+    },
+  ): Promise<void> {
+    if (!result.ok) return await this.#refuse(request, result.refusal);
+    const headers: (readonly [string, string])[] = [
+      [CONNECTOR_HEADER, result.link.id.uri],
+      [INSTANCE_HEADER, result.link.instance],
+      ...options.headers,
+    ];
+    let body: ByteChannel;
+    try {
+      body = await request.respond({ status: 200, headers });
+    } catch (error) {
+      result.cancel();
+      throw error;
+    }
+    await result.join(options.wrap(body));
+  }
+
+  async #serveView(request: ServerRequest, peer: Peer): Promise<void> {
+    const body = await request.respond({
+      status: 200,
+      headers: [["content-type", "application/x-ndjson"], ["cache-control", "no-store"]],
+    });
+    const stream = new ViewStream(body, this.#logger);
+    stream.send({ type: "observed", address: formatHostPort(request.connection.remote) });
+    if (this.#draining) stream.send({ type: "drain", seconds: this.#config.drainSeconds });
+    this.#viewStreams.add(stream);
+    const unsubscribe = this.#views.subscribe(peer.id.uri, (jws) => stream.send({ type: "view", jws }));
+    await request.connection.closed;
+    unsubscribe();
+    this.#viewStreams.delete(stream);
+  }
+
+  async #serveConnector(request: ServerRequest, peer: Peer): Promise<void> {
+    const instance = request.head.headers.get(INSTANCE_HEADER);
+    if (peer.id.kind !== "connector" || instance === undefined || !/^[0-9a-f-]{8,64}$/.test(instance)) {
+      return await this.#refuse(request, REFUSALS.denied);
+    }
+    if (this.#draining) return await this.#refuse(request, REFUSALS.draining);
+    const session = await request.connection.acceptWebTransport(request);
+    const key = linkKey(peer.id.uri, instance);
+    const link = new ConnectorLink({
+      key,
+      instance,
+      id: peer.id,
+      session,
+      registry: this.#registry,
+      snapshot: () => this.#policy.snapshot,
+      logger: this.#logger,
+    });
+    // The same process came back before its old connection was seen to die: the new one counts.
+    this.#registry.drop(key);
+    this.#links.set(key, link);
+    this.#logger.info("connector_joined", { connector: peer.id.uri, carrier: request.connection.carrier });
+    try {
+      await link.serve();
+    } finally {
+      if (this.#links.get(key) === link) this.#links.delete(key);
+    }
+  }
+
+  async #park(request: ServerRequest, peer: Peer): Promise<void> {
+    const instance = request.head.headers.get(INSTANCE_HEADER) ?? "";
+    const link = peer.id.kind === "connector" ? this.#links.get(linkKey(peer.id.uri, instance)) : undefined;
+    if (link === undefined || this.#draining) return await this.#refuse(request, REFUSALS.denied);
+    link.park(await request.respond({ status: 200 }), request.connection.closed);
+  }
+
+  async #serveBrowser(request: ServerRequest): Promise<void> {
+    if (this.#draining) return await this.#refuse(request, REFUSALS.draining);
+    await serveBrowser(request, {
+      admit: (token) => this.#peers.admitToken(request.connection, token),
+      open: (flow) => this.#broker.open(flow),
+      logger: this.#logger,
+    });
+  }
+
+  #admitted(peer: Peer): void {
+    this.#logger.debug("peer_admitted", { identity: peer.id.uri, connection: peer.connection.id });
+    if (this.#known.has(peer.id.uri)) return;
+    this.#known.add(peer.id.uri);
+    // Connectors hear of a newcomer that their services' policies already cover.
+    if (peer.id.kind !== "connector") this.#views.refresh();
+  }
+
+  #linkKeys(instances: ReadonlySet<string>): ReadonlySet<string> {
+    if (instances.size === 0) return instances;
+    return new Set(
+      [...this.#links.values()].filter((link) => instances.has(link.instance)).map((link) => link.key),
+    );
+  }
+
+  #refuse(request: ServerRequest, refusal: Refusal): Promise<void> {
+    return refuseRequest(request, refusal, { proxy: this.#name });
+  }
+
+  async #stop(reason: string): Promise<void> {
+    const { drainSeconds } = this.#config;
+    this.#logger.info("relay_draining", { reason, seconds: drainSeconds, flows: this.#broker.size });
+    this.#draining = true;
+    this.#health?.setUnready("draining");
+    for (const stream of this.#viewStreams) stream.send({ type: "drain", seconds: drainSeconds });
+    for (const link of this.#links.values()) link.drain(drainSeconds);
+    for (const connection of this.#peers.connections()) void connection.goaway().catch(() => {});
+    const deadline = Date.now() + drainSeconds * 1_000;
+    while (this.#broker.size > 0 && Date.now() < deadline) await sleep(50);
+    this.#broker.abortAll("relay stopped");
+    for (const connection of this.#peers.connections()) connection.close(H3_NO_ERROR, "relay stopped");
+    for (const listener of this.#listeners) await listener.close();
+    this.#views.close();
+    this.#policy.close();
+    await this.#audit.close();
+    await this.#health?.close();
+    this.#logger.info("relay_stopped", {});
+    this.#resolveClosed();
+  }
+}
+
+function linkKey(uri: string, instance: string): string {
+  return `${uri}#${instance}`;
+}

@@ -1,0 +1,212 @@
+/**
+ * A node's connection to one relay, kept alive: dials, proves who we are, follows the view stream, and
+ * reconnects with back-off until stopped.
+ */
+
+import { backoffDelay, sleep, withSignal } from "../../base/async.ts";
+import type { HostPort } from "../../base/address.ts";
+import { formatHostPort } from "../../base/address.ts";
+import { utf8Decode } from "../../base/bytes.ts";
+import type { ByteChannel } from "../../base/channel.ts";
+import { errorMessage, GinnelError } from "../../base/errors.ts";
+import type { Logger } from "../../base/log.ts";
+import type { ClientConnection, Exchange, RequestInit } from "../../dataplane/carrier.ts";
+import type { Identity } from "../../identity/identity_file.ts";
+import { createProof } from "../../identity/proof.ts";
+import { relayServerName } from "../../identity/spiffe_id.ts";
+import { type ViewMessage, viewMessageSchema } from "../../wire/control/messages.ts";
+import { LineReader } from "./line_reader.ts";
+import type { TlsCarrier } from "./tls_carrier.ts";
+import type { ViewHolder } from "./view_holder.ts";
+
+/** A relay as the config names it. */
+export interface RelayAddress {
+  readonly name: string;
+  readonly address: HostPort;
+}
+
+/** Dials a carrier; `io/` implements it. */
+export interface Dialer {
+  dial(target: {
+    readonly address: HostPort;
+    readonly serverName: string;
+    readonly roots: readonly string[];
+    readonly signal?: AbortSignal;
+  }): Promise<ClientConnection>;
+}
+
+/** What a relay client needs. */
+export interface RelayClientOptions {
+  readonly relay: RelayAddress;
+  readonly identity: () => Identity;
+  readonly dialer: Dialer;
+  readonly views: ViewHolder;
+  readonly tls: TlsCarrier;
+  readonly logger: Logger;
+  /** Runs on every new, authenticated connection; the connection is given up when it rejects. */
+  readonly onConnected: (connection: ClientConnection) => Promise<void>;
+  /** The connection, or the relay's willingness to take new work, is gone. */
+  readonly onLost: () => void;
+}
+
+/** Milliseconds for dialling and for the relay's first answer. */
+const CONNECT_TIMEOUT_MS = 10_000;
+
+/** A connection that lived this long (ms) resets the back-off. */
+const STABLE_MS = 10_000;
+
+/** Keeps one relay connected. */
+export class RelayClient {
+  readonly #options: RelayClientOptions;
+  readonly #stop = new AbortController();
+  #connection: ClientConnection | undefined;
+  #draining = false;
+
+  constructor(options: RelayClientOptions) {
+    this.#options = options;
+  }
+
+  get name(): string {
+    return this.#options.relay.name;
+  }
+
+  get tls(): TlsCarrier {
+    return this.#options.tls;
+  }
+
+  /** The live connection, or undefined while there is none or the relay takes no new work. */
+  get connection(): ClientConnection | undefined {
+    return this.#draining ? undefined : this.#connection;
+  }
+
+  /** Connects and reconnects until {@linkcode close}. */
+  async run(): Promise<void> {
+    const { logger } = this.#options;
+    const { signal } = this.#stop;
+    for (let attempt = 0; !signal.aborted; attempt++) {
+      const started = performance.now();
+      try {
+        await this.#connectOnce();
+      } catch (error) {
+        if (signal.aborted) break;
+        logger.warn("relay_unreachable", { relay: this.name, attempt, detail: errorMessage(error) });
+      }
+      if (performance.now() - started > STABLE_MS) attempt = 0;
+      await sleep(backoffDelay(attempt, Math.random()), { signal }).catch(() => {});
+    }
+  }
+
+  /** Makes a request on the connection. */
+  request(
+    init: Omit<RequestInit, "authority">,
+    options: { readonly signal?: AbortSignal; readonly end?: boolean } = {},
+  ): Promise<Exchange> {
+    const connection = this.connection;
+    if (connection === undefined) {
+      return Promise.reject(new GinnelError("ERR_RELAY_DOWN", `Relay ${this.name} is not connected`));
+    }
+    return connection.request({ ...init, authority: this.authority }, options);
+  }
+
+  /** The `:authority` of requests to this relay. */
+  get authority(): string {
+    return relayServerName(this.name);
+  }
+
+  /** A fresh proof for this relay, as an `Authorization` value. */
+  async authorization(): Promise<string> {
+    const proof = await createProof({
+      identity: this.#options.identity(),
+      audience: this.name,
+      now: Date.now(),
+    });
+    return `Bearer ${proof}`;
+  }
+
+  async close(): Promise<void> {
+    this.#stop.abort(new GinnelError("ERR_STOPPED", "The node is stopping"));
+    await this.#connection?.close(0x100, "node stopped");
+  }
+
+  async #connectOnce(): Promise<void> {
+    const { relay, dialer, logger } = this.#options;
+    const timeout = AbortSignal.any([this.#stop.signal, AbortSignal.timeout(CONNECT_TIMEOUT_MS)]);
+    const connection = await dialer.dial({
+      address: relay.address,
+      serverName: relayServerName(relay.name),
+      roots: this.#options.identity().trust.roots,
+      signal: timeout,
+    });
+    try {
+      const view = await this.#authenticate(connection, timeout);
+      this.#connection = connection;
+      this.#draining = false;
+      connection.draining.then(() => this.#drain(connection));
+      logger.info("relay_connected", { relay: this.name, address: formatHostPort(connection.remote) });
+      void this.#followView(connection, view);
+      await withSignal(this.#options.onConnected(connection), this.#stop.signal);
+      const { code, reason } = await withSignal(connection.closed, this.#stop.signal);
+      logger.warn("relay_lost", { relay: this.name, code, reason });
+    } finally {
+      if (this.#connection === connection) this.#connection = undefined;
+      this.#options.onLost();
+      await connection.close(0x100, "done");
+    }
+  }
+
+  async #authenticate(connection: ClientConnection, signal: AbortSignal): Promise<ByteChannel> {
+    const { head, body } = await connection.request({
+      method: "GET",
+      scheme: "https",
+      authority: this.authority,
+      path: "/.well-known/ginnel/view",
+      headers: [["authorization", await this.authorization()]],
+    }, { signal, end: true });
+    if (head.status !== 200) {
+      throw new GinnelError(
+        "ERR_RELAY_REFUSED",
+        `Relay ${this.name} answered ${head.status} (${
+          head.headers.get("proxy-status") ?? "no reason given"
+        })`,
+      );
+    }
+    return body;
+  }
+
+  async #followView(connection: ClientConnection, body: ByteChannel): Promise<void> {
+    const { logger, views } = this.#options;
+    const lines = new LineReader();
+    try {
+      for (let bytes = await body.read(); bytes !== null; bytes = await body.read()) {
+        for (const line of lines.push(bytes)) {
+          const message = viewMessageSchema.safeParse(JSON.parse(utf8Decode(line)));
+          // A message type of a newer relay is skipped.
+          if (!message.success) continue;
+          await this.#handle(message.data, connection, views);
+        }
+      }
+    } catch (error) {
+      logger.debug("view_stream_ended", { relay: this.name, detail: errorMessage(error) });
+    }
+    // Without its view stream a connection would go stale unseen.
+    await connection.close(0x100, "view stream ended");
+  }
+
+  async #handle(message: ViewMessage, connection: ClientConnection, views: ViewHolder): Promise<void> {
+    switch (message.type) {
+      case "view":
+        return await views.accept(message.jws);
+      case "drain":
+        return this.#drain(connection);
+      case "observed":
+        this.#options.logger.debug("observed_address", { relay: this.name, address: message.address });
+    }
+  }
+
+  #drain(connection: ClientConnection): void {
+    if (this.#connection !== connection || this.#draining) return;
+    this.#draining = true;
+    this.#options.logger.info("relay_draining", { relay: this.name });
+    this.#options.onLost();
+  }
+}

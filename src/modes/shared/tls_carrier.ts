@@ -1,0 +1,96 @@
+/**
+ * The TLS-over-TCP carrier beside a relay's QUIC connection: decides whether it is worth using, and paces its dials.
+ *
+ * Measured over two hops on one machine, TLS moved 4.3 Gbit/s where QUIC moved 0.8 with the relay's core full, and
+ * a byte's round trip took 0.10 ms against 0.32. QUIC keeps long and lossy paths, and bursts of short flows.
+ */
+
+import { errorMessage } from "../../base/errors.ts";
+import type { Logger } from "../../base/log.ts";
+import type { ClientConnection } from "../../dataplane/carrier.ts";
+
+/** Which carrier a node may use. */
+export type CarrierChoice = "auto" | "quic" | "tls";
+
+/** What the carrier needs. */
+export interface TlsCarrierOptions {
+  readonly choice: CarrierChoice;
+  readonly dial: (signal: AbortSignal) => Promise<ClientConnection>;
+  readonly logger: Logger;
+  /** Milliseconds, monotonic; default `performance.now`. */
+  readonly now?: () => number;
+}
+
+/** Dial time in milliseconds up to which a path counts as short and clean: TCP and TLS take two round trips. */
+const FAST_DIAL_MS = 25;
+
+/** TLS dials a second, and how many may come at once: a handshake costs both ends about 2 ms of CPU. */
+const DIALS_PER_SECOND = 20;
+const DIAL_BURST = 16;
+
+/** Milliseconds after a slow or failed dial until `auto` tries again. */
+const RETRY_MS = 60_000;
+
+/** Milliseconds one dial may take. */
+const DIAL_TIMEOUT_MS = 5_000;
+
+/** Hands out TLS connections where they serve better than QUIC streams. */
+export class TlsCarrier {
+  readonly #options: TlsCarrierOptions;
+  readonly #now: () => number;
+  #tokens = DIAL_BURST;
+  #refilled: number;
+  #avoidUntil = 0;
+
+  constructor(options: TlsCarrierOptions) {
+    this.#options = options;
+    this.#now = options.now ?? (() => performance.now());
+    this.#refilled = this.#now();
+  }
+
+  /** True when new flows should not even try QUIC. */
+  get isForced(): boolean {
+    return this.#options.choice === "tls";
+  }
+
+  /** Whether a dial now would be worth it. */
+  get isWorthwhile(): boolean {
+    if (this.#options.choice !== "auto") return this.isForced;
+    return this.#now() >= this.#avoidUntil;
+  }
+
+  /** A fresh connection, or undefined when QUIC serves better now. Rejects only where TLS is forced. */
+  async take(): Promise<ClientConnection | undefined> {
+    if (this.isForced) return await this.#options.dial(AbortSignal.timeout(DIAL_TIMEOUT_MS));
+    if (!this.isWorthwhile || !this.#spend()) return undefined;
+    const started = this.#now();
+    try {
+      const connection = await this.#options.dial(AbortSignal.timeout(DIAL_TIMEOUT_MS));
+      if (this.#now() - started > FAST_DIAL_MS) this.#slow++;
+      else this.#slow = 0;
+      // One slow dial may be a busy moment; three in a row are a long path.
+      if (this.#slow >= 3) this.#avoid("path too long");
+      return connection;
+    } catch (error) {
+      this.#avoid(errorMessage(error));
+      return undefined;
+    }
+  }
+
+  #slow = 0;
+
+  #avoid(reason: string): void {
+    this.#slow = 0;
+    this.#avoidUntil = this.#now() + RETRY_MS;
+    this.#options.logger.info("tls_carrier_unused", { reason, retrySeconds: RETRY_MS / 1_000 });
+  }
+
+  #spend(): boolean {
+    const now = this.#now();
+    this.#tokens = Math.min(DIAL_BURST, this.#tokens + (now - this.#refilled) / 1_000 * DIALS_PER_SECOND);
+    this.#refilled = now;
+    if (this.#tokens < 1) return false;
+    this.#tokens--;
+    return true;
+  }
+}
