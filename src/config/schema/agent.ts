@@ -26,7 +26,7 @@ export const agentSchema = z.strictObject({
   mode: z.literal("agent"),
   identity: filePath.describe("Identity file of the agent, made by `ginnel ca issue agent NAME`."),
   relays,
-  forwards: z.array(forward).max(1_024).superRefine(unique("listen")).default([])
+  forwards: z.array(forward).max(1_024).superRefine(unique("listen")).prefault([])
     .describe("Local ports, each leading to one service."),
   socks5: listenAddress.exactOptional().describe("SOCKS5 proxy; host names are service names."),
   httpProxy: listenAddress.exactOptional().describe("HTTP CONNECT proxy; host names are service names."),
@@ -35,7 +35,7 @@ export const agentSchema = z.strictObject({
       "Lets listeners use other than loopback addresses: whoever reaches them acts as this identity.",
     ),
   carrier,
-  health: healthAddress.nullable().default(null)
+  health: healthAddress.nullable().prefault(null)
     .describe("Where `/health` and `/ready` are served; off by default."),
   log,
 }).superRefine((config, context) => {

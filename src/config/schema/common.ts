@@ -78,7 +78,9 @@ export const relays = z.array(z.strictObject({
     .describe("The relay's name, as in its certificate."),
   address: dialAddress.describe("Where the relay listens: UDP for QUIC, TCP for TLS."),
 })).min(1, "name at least one relay").max(16).superRefine(unique("name"))
-  .describe("The relays to use; the first that answers takes new work, the others are kept ready.");
+  .describe(
+    "The relays to use: a connector stays connected to each, an agent turns to the next when one fails.",
+  );
 
 /** How a node reaches its relays. */
 export const carrier = z.enum(["auto", "quic", "tls"]).default("auto")

@@ -43,7 +43,7 @@ export const connectorSchema = z.strictObject({
   services: z.array(service).min(1, "offer at least one service").max(256).superRefine(unique("name"))
     .describe("The services to offer."),
   carrier,
-  health: unixAddress.nullable().default(null)
+  health: unixAddress.nullable().prefault(null)
     .describe("Where `/health` and `/ready` are served: a unix socket, since a connector opens no port."),
   log,
 });

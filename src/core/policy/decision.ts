@@ -6,7 +6,7 @@ export const DENY_REASONS = [
   "unknown_service",
   /** No policy joins the identity and the service. */
   "no_matching_policy",
-  /** Relays, and identities outside the network that nothing names, hold no rights at all. */
+  /** A relay: it carries other people's flows and holds no right of its own. */
   "identity_without_rights",
 ] as const;
 

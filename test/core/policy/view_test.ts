@@ -1,0 +1,94 @@
+/** Views hold exactly what the policy grants their subject, and the peers it grants to. */
+
+import assert from "node:assert/strict";
+import type { PolicyDocument } from "../../../src/core/policy/document.ts";
+import { compilePolicy } from "../../../src/core/policy/snapshot.ts";
+import { compileView, createViewCompiler, type ViewOptions } from "../../../src/core/policy/view.ts";
+
+const ALICE = "spiffe://d/agent/alice";
+const BOB = "spiffe://d/agent/bob";
+const H1 = "spiffe://d/connector/h1";
+const H2 = "spiffe://d/connector/h2";
+const RELAY = "spiffe://d/relay/r";
+
+const DOCUMENT: PolicyDocument = {
+  identities: [
+    { name: "alice", roleAttributes: ["users"] },
+    { name: "connector/h1", roleAttributes: ["hosts"] },
+    { name: "connector/h2", roleAttributes: ["hosts"] },
+  ],
+  services: [
+    { name: "web", roleAttributes: [], endToEnd: "optional" },
+    { name: "db", roleAttributes: [], endToEnd: "required" },
+  ],
+  servicePolicies: [
+    { name: "1", type: "Dial", identityRoles: ["#users"], serviceRoles: ["@web", "@db"], semantic: "AnyOf" },
+    { name: "2", type: "Dial", identityRoles: ["@bob"], serviceRoles: ["@web"], semantic: "AnyOf" },
+    { name: "3", type: "Bind", identityRoles: ["#hosts"], serviceRoles: ["@web"], semantic: "AnyOf" },
+    { name: "4", type: "Bind", identityRoles: ["@h1"], serviceRoles: ["@db"], semantic: "AnyOf" },
+  ],
+};
+
+const SNAPSHOT = compilePolicy(DOCUMENT, { trustDomain: "d" });
+const OPTIONS: ViewOptions = {
+  revision: 7,
+  now: 1_700_000_000_999,
+  ttl: 3_600_000,
+  knownIdentities: [H2, BOB, ALICE, H1, RELAY, H1],
+};
+
+Deno.test("a dialler's view lists its services, each with who may bind it", () => {
+  assert.deepEqual(compileView(SNAPSHOT, ALICE, OPTIONS), {
+    rev: 7,
+    sub: ALICE,
+    iat: 1_700_000_000,
+    exp: 1_700_003_600,
+    dial: [
+      { service: "db", endToEnd: "required", bind: [H1] },
+      { service: "web", endToEnd: "optional", bind: [H1, H2] },
+    ],
+    bind: [],
+  });
+});
+
+Deno.test("a binder's view lists its services, each with who may dial it", () => {
+  const view = compileView(SNAPSHOT, H1, OPTIONS);
+  assert.deepEqual(view.dial, []);
+  assert.deepEqual(view.bind, [
+    { service: "db", endToEnd: "required", dial: [ALICE] },
+    { service: "web", endToEnd: "optional", dial: [ALICE, BOB] },
+  ]);
+});
+
+Deno.test("a view neither names services its subject has no right on, nor peers that are not known", () => {
+  const bob = compileView(SNAPSHOT, BOB, { ...OPTIONS, knownIdentities: [H2] });
+  assert.deepEqual(bob.dial, [{ service: "web", endToEnd: "optional", bind: [H2] }]);
+  assert.ok(!JSON.stringify(bob).includes("db"));
+});
+
+Deno.test("identities without rights get an empty view", () => {
+  for (const id of [RELAY, "spiffe://d/agent/carol", "spiffe://e/agent/alice", ""]) {
+    const view = compileView(SNAPSHOT, id, OPTIONS);
+    assert.deepEqual([view.sub, view.dial, view.bind], [id, [], []]);
+  }
+});
+
+Deno.test("createViewCompiler() gives each identity the same view as compileView(), in any order", () => {
+  const compile = createViewCompiler(SNAPSHOT, OPTIONS);
+  for (const id of [H1, ALICE, BOB, H2, RELAY, ALICE, H1]) {
+    assert.deepEqual(compile(id), compileView(SNAPSHOT, id, OPTIONS));
+  }
+});
+
+Deno.test("both ends' views agree: every peer a dialler may use lists the dialler in turn", () => {
+  const ids = [ALICE, BOB, H1, H2];
+  const compile = createViewCompiler(SNAPSHOT, OPTIONS);
+  for (const id of ids) {
+    for (const { service, bind } of compile(id).dial) {
+      for (const peer of bind) {
+        const entry = compile(peer).bind.find((candidate) => candidate.service === service);
+        assert.ok(entry?.dial.includes(id), `${peer} must know that ${id} may dial ${service}`);
+      }
+    }
+  }
+});
