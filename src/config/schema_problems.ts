@@ -75,6 +75,7 @@ function phrase(issue: z.core.$ZodIssue, value: unknown): string {
   if (value === undefined && issue.code !== "custom") return "is missing";
   switch (issue.code) {
     case "invalid_type":
+      if (!issue.message.startsWith("Invalid input")) return issue.message;
       if (issue.expected === "int") return "expected a whole number";
       return `expected ${withArticle(issue.expected)}, found ${typeName(value)}`;
     case "invalid_value": {

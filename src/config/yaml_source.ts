@@ -16,7 +16,9 @@ export function parseYamlSource(text: string): SourceText {
       `${fault.message.charAt(0).toLowerCase()}${fault.message.slice(1)}`;
     throw new SourceFault(message, fault.pos[0]);
   }
-  if (document.contents === null) throw new SourceFault("the file is empty", 0);
+  if (document.contents === null || (isScalar(document.contents) && document.contents.value === null)) {
+    throw new SourceFault("the file is empty", 0);
+  }
   try {
     return {
       text,

@@ -7,6 +7,8 @@ const ATTRIBUTE = String.raw`[^\s#@\x00-\x1f\x7f][^\s\x00-\x1f\x7f]{0,127}`;
 const IDENTITY_NAME = String.raw`(?:(?:connector|agent|user)/)?[A-Za-z0-9._-]{1,63}`;
 const SPIFFE_ID = String.raw`spiffe://[a-z0-9._-]{1,255}(?:/[A-Za-z0-9._-]{1,255}){1,16}`;
 
+const UNQUOTED = 'is empty: put "#…" in quotes, since YAML takes a bare # for a comment';
+
 const roleAttributes = z.array(
   z.string()
     .regex(new RegExp(`^${ATTRIBUTE}$`, "u"), "not an attribute: leave out the # and write it without spaces")
@@ -91,7 +93,8 @@ export const policySchema = z.strictObject({
 });
 
 function roles(pattern: RegExp, message: string) {
-  return z.array(z.string().regex(pattern, message)).max(256).superRefine((list, context) => {
+  const error = (issue: { readonly input?: unknown }) => issue.input === null ? UNQUOTED : undefined;
+  return z.array(z.string({ error }).regex(pattern, message)).max(256).superRefine((list, context) => {
     if (list.length > 1 && list.includes("#all")) {
       context.addIssue({
         code: "custom",
