@@ -49,7 +49,7 @@ Deno.test("parseProxyStatus() returns the member closest to the service that has
   assert.deepEqual(parseProxyStatus("a, b"), { proxy: "a" });
 });
 
-Deno.test("parseProxyStatus() reads past every kind of parameter [RFC9651-4.2]", () => {
+Deno.test("parseProxyStatus() reads past every kind of parameter, the last of a key counts [RFC9651-3.1.2]", () => {
   const parameters = [
     "a",
     "a=1",
