@@ -9,7 +9,7 @@ import { errorMessage } from "../../base/errors.ts";
 import type { Logger } from "../../base/log.ts";
 import { FlowRefusedError, type ResetReason } from "../../dataplane/errors.ts";
 import { acceptFlow, type FlowDecision } from "../../dataplane/flow.ts";
-import { acceptSession, type Session } from "../../dataplane/session.ts";
+import { acceptSession } from "../../dataplane/session.ts";
 import { splice } from "../../dataplane/splice.ts";
 import type { Identity } from "../../identity/identity_file.ts";
 import { DialError } from "../../io/tcp/dial.ts";
@@ -19,6 +19,7 @@ import { readFirstMessage } from "../shared/message_channel.ts";
 import { prefixedChannel } from "../shared/prefixed_channel.ts";
 import type { ViewHolder } from "../shared/view_holder.ts";
 import type { OfferedService } from "./services.ts";
+import { SessionTable } from "./session_table.ts";
 
 /** What serving flows needs. */
 export interface FlowServerOptions {
@@ -34,13 +35,10 @@ const OPENING_TIMEOUT_MS = 10_000;
 /** Milliseconds to wait for a view that already knows a caller the relay has just admitted. */
 const VIEW_WAIT_MS = 1_000;
 
-/** Sessions held at once: one for each agent, some 40 KB each. */
-const MAX_SESSIONS = 10_000;
-
 /** Serves the streams of all relays. */
 export class FlowServer {
   readonly #options: FlowServerOptions;
-  readonly #sessions = new Map<string, Session>();
+  readonly #sessions = new SessionTable();
   readonly #live = new Set<LiveFlow>();
 
   constructor(options: FlowServerOptions) {
@@ -72,11 +70,11 @@ export class FlowServer {
   /** Ends all sessions and flows. */
   close(reason: string): void {
     for (const flow of this.#live) flow.abort.abort(new Error(reason));
-    for (const session of this.#sessions.values()) session.close(reason);
+    for (const session of this.#sessions.all()) session.close(reason);
   }
 
   async #serveSession(channel: ByteChannel): Promise<void> {
-    if (this.#sessions.size >= MAX_SESSIONS) return await answer(channel, 503);
+    if (this.#sessions.isFull) return await answer(channel, 503);
     await channel.write(encodeMessage({ status: 200 }));
     const identity = this.#options.identity();
     const session = await acceptSession({
@@ -85,12 +83,11 @@ export class FlowServer {
       roots: identity.trust.roots,
       signal: AbortSignal.timeout(OPENING_TIMEOUT_MS),
     });
-    this.#sessions.set(session.id, session);
+    this.#sessions.add(session);
     this.#options.logger.debug("session_opened", { peer: session.peer.uri });
     const expiry = setTimeout(() => session.close("certificate expired"), timerDelay(session.notAfter));
     await session.closed;
     clearTimeout(expiry);
-    this.#sessions.delete(session.id);
   }
 
   async #serveFlow(channel: ByteChannel, header: FlowHeader): Promise<void> {
@@ -118,7 +115,7 @@ export class FlowServer {
         caller: header.caller,
         ...(header.port === undefined ? {} : { port: header.port }),
       },
-      findSession: (id) => this.#sessions.get(id),
+      findSession: (id) => this.#sessions.find(id),
       authorize: (open) => this.#decide(open.caller, open.service),
       dial: (_open, signal) => dialForFlow(service, signal),
       signal: AbortSignal.timeout(OPENING_TIMEOUT_MS),
@@ -182,7 +179,7 @@ export class FlowServer {
       }
     }
     const callers = new Set(this.#options.views.current?.bind.flatMap((entry) => entry.dial));
-    for (const session of this.#sessions.values()) {
+    for (const session of this.#sessions.all()) {
       if (!callers.has(session.peer.uri)) session.close("the view no longer knows this caller");
     }
   }

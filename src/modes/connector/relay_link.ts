@@ -3,6 +3,7 @@
  * keeps a few TLS connections parked there for flows that want speed.
  */
 
+import type { ByteChannel } from "../../base/channel.ts";
 import { errorMessage } from "../../base/errors.ts";
 import { sleep } from "../../base/async.ts";
 import type { Logger } from "../../base/log.ts";
@@ -68,7 +69,7 @@ export class RelayLink {
     for (let start = 0; start < bindings.length; start += BIND_BATCH) {
       await this.#control.send({ type: "bind", services: bindings.slice(start, start + BIND_BATCH) });
     }
-    for (let slot = 0; slot < PARKED; slot++) void this.#keepParked(connection);
+    void this.#keepParked(connection);
   }
 
   lost(): void {
@@ -109,7 +110,7 @@ export class RelayLink {
   }
 
   async #followControl(
-    control: Parameters<typeof readMessages>[0],
+    control: ByteChannel,
     session: WebTransportSession,
   ): Promise<void> {
     const { logger, client } = this.#options;
@@ -138,48 +139,59 @@ export class RelayLink {
     }
   }
 
+  /** Keeps connections parked while the relay is there; they are dialled one after the other. */
   async #keepParked(connection: ClientConnection): Promise<void> {
-    const { client, logger } = this.#options;
     const lost = new AbortController();
     connection.closed.then(() => lost.abort());
-    while (!lost.signal.aborted) {
-      try {
-        const parked = await this.#parkOne(lost.signal);
-        if (!parked) await sleep(PARK_RETRY_MS, { signal: lost.signal });
-      } catch (error) {
-        logger.debug("parking_failed", { relay: client().name, detail: errorMessage(error) });
-        await sleep(PARK_RETRY_MS, { signal: lost.signal }).catch(() => {});
+    const { signal } = lost;
+    const parked = new Set<Promise<void>>();
+    while (!signal.aborted) {
+      if (parked.size >= PARKED) await Promise.race(parked);
+      const body = await this.#parkOne();
+      if (body === undefined) {
+        await sleep(PARK_RETRY_MS, { signal }).catch(() => {});
+        continue;
       }
+      const waiting = this.#awaitFlow(body, signal).finally(() => parked.delete(waiting));
+      parked.add(waiting);
     }
   }
 
-  /** Parks one connection until a flow comes and has it served; false when the carrier is not worth it now. */
-  async #parkOne(signal: AbortSignal): Promise<boolean> {
-    const { client, instance, flows } = this.#options;
-    const carrier = await client().tls.take();
-    if (carrier === undefined) return false;
-    const { head, body } = await carrier.request({
-      method: "CONNECT",
-      protocol: "ginnel-reverse",
-      scheme: "https",
-      authority: client().authority,
-      path: "/.well-known/ginnel/connector",
-      headers: [["authorization", await client().authorization()], ["ginnel-instance", instance]],
-    });
-    if (head.status !== 200) {
+  /** Parks one connection; undefined when the carrier is not worth it now, or the relay wants none. */
+  async #parkOne(): Promise<ByteChannel | undefined> {
+    const { client, instance, logger } = this.#options;
+    try {
+      const carrier = await client().tls.take();
+      if (carrier === undefined) return undefined;
+      const { head, body } = await carrier.request({
+        method: "CONNECT",
+        protocol: "ginnel-reverse",
+        scheme: "https",
+        authority: client().authority,
+        path: "/.well-known/ginnel/connector",
+        headers: [["authorization", await client().authorization()], ["ginnel-instance", instance]],
+      });
+      if (head.status === 200) return body;
       body.abort();
-      return false;
+    } catch (error) {
+      logger.debug("parking_failed", { relay: client().name, detail: errorMessage(error) });
     }
+    return undefined;
+  }
+
+  /** Waits at a parked connection; resolves when a flow has come, or its time is over. Never rejects. */
+  async #awaitFlow(body: ByteChannel, signal: AbortSignal): Promise<void> {
     const end = () => body.abort();
     signal.addEventListener("abort", end, { once: true });
     const timer = setTimeout(end, PARK_LIFETIME_MS);
     try {
       const first = await body.read();
-      if (first !== null) void flows.serve(prefixedChannel(body, first));
+      if (first !== null) void this.#options.flows.serve(prefixedChannel(body, first));
+    } catch (error) {
+      this.#options.logger.debug("parked_connection_ended", { detail: errorMessage(error) });
     } finally {
       clearTimeout(timer);
       signal.removeEventListener("abort", end);
     }
-    return true;
   }
 }

@@ -64,7 +64,9 @@ export class PolicyStore {
 
 async function load(options: PolicyStoreOptions): Promise<PolicySnapshot> {
   const snapshot = compilePolicy(await loadPolicy(options.paths), { trustDomain: options.trustDomain });
-  for (const warning of snapshot.warnings) options.logger.warn("policy_role_selects_nothing", { ...warning });
+  for (const warning of snapshot.warnings) {
+    options.logger.debug("policy_role_selects_nothing", { ...warning });
+  }
   options.logger.info("policy_loaded", { files: options.paths });
   return snapshot;
 }

@@ -21,8 +21,12 @@ export interface TlsCarrierOptions {
   readonly now?: () => number;
 }
 
-/** Dial time in milliseconds up to which a path counts as short and clean: TCP and TLS take two round trips. */
+/**
+ * Dial time in milliseconds up to which a path counts as short and clean: TCP and TLS take two round trips. The
+ * best of the last few counts, since a busy machine makes any one of them slow.
+ */
 const FAST_DIAL_MS = 25;
+const DIALS_JUDGED = 8;
 
 /** TLS dials a second, and how many may come at once: a handshake costs both ends about 2 ms of CPU. */
 const DIALS_PER_SECOND = 20;
@@ -41,6 +45,7 @@ export class TlsCarrier {
   #tokens = DIAL_BURST;
   #refilled: number;
   #avoidUntil = 0;
+  #dialTimes: number[] = [];
 
   constructor(options: TlsCarrierOptions) {
     this.#options = options;
@@ -66,10 +71,7 @@ export class TlsCarrier {
     const started = this.#now();
     try {
       const connection = await this.#options.dial(AbortSignal.timeout(DIAL_TIMEOUT_MS));
-      if (this.#now() - started > FAST_DIAL_MS) this.#slow++;
-      else this.#slow = 0;
-      // One slow dial may be a busy moment; three in a row are a long path.
-      if (this.#slow >= 3) this.#avoid("path too long");
+      this.#judge(this.#now() - started);
       return connection;
     } catch (error) {
       this.#avoid(errorMessage(error));
@@ -77,10 +79,15 @@ export class TlsCarrier {
     }
   }
 
-  #slow = 0;
+  #judge(dialTime: number): void {
+    this.#dialTimes.push(dialTime);
+    if (this.#dialTimes.length < DIALS_JUDGED) return;
+    if (Math.min(...this.#dialTimes) > FAST_DIAL_MS) this.#avoid("path too long");
+    else this.#dialTimes.shift();
+  }
 
   #avoid(reason: string): void {
-    this.#slow = 0;
+    this.#dialTimes = [];
     this.#avoidUntil = this.#now() + RETRY_MS;
     this.#options.logger.info("tls_carrier_unused", { reason, retrySeconds: RETRY_MS / 1_000 });
   }
