@@ -9,7 +9,7 @@ const MAX_ALIASES = 100;
 
 /** Reads a whole YAML text; throws `SourceFault`. */
 export function parseYamlSource(text: string): SourceText {
-  const document = parseDocument(text, { prettyErrors: false, uniqueKeys: true, logLevel: "silent" });
+  const document = parseDocument(text, { prettyErrors: false, uniqueKeys: true, logLevel: "error" });
   const fault = document.errors[0] ?? document.warnings[0];
   if (fault !== undefined) {
     const message = MESSAGES[fault.code] ??

@@ -70,7 +70,7 @@ export class RoleMatcher {
     const [first] = attributes;
     if (list.semantic === "AllOf" && first !== undefined) {
       const sameFirst = this.#conjunctions.get(first) ?? [];
-      this.#conjunctions.set(first, [...sameFirst, { index, attributes, needsAll: all }]);
+      this.#conjunctions.set(first, [...sameFirst, { index, attributes }]);
       return;
     }
     if (all) addIndex(this.#all, index);
@@ -95,15 +95,13 @@ export function firstCommon(a: PolicySet, b: PolicySet): number {
   return -1;
 }
 
-/** An `AllOf` list: every attribute is needed, and membership too when `#all` stands among them. */
+/** An `AllOf` list: every attribute is needed. `#all` among them asks nothing more: who has attributes is in it. */
 interface Conjunction {
   readonly index: number;
   readonly attributes: readonly string[];
-  readonly needsAll: boolean;
 }
 
-function holdsAll(entity: Entity, { attributes, needsAll }: Conjunction): boolean {
-  if (needsAll && !entity.inAll) return false;
+function holdsAll(entity: Entity, { attributes }: Conjunction): boolean {
   return attributes.every((attribute) => entity.attributes.some((list) => list.includes(attribute)));
 }
 

@@ -76,3 +76,12 @@ Deno.test("entries with neither name nor id declare nothing", () => {
   assert.deepEqual(index.find(ALICE)?.attributes, []);
   assert.ok(!index.declares("undefined"));
 });
+
+Deno.test("a nickname that reads as another identity's path takes that path away too", () => {
+  const index = new IdentityIndex([{
+    name: "agent/alice",
+    id: "spiffe://d/user/mallory",
+    roleAttributes: [],
+  }], "d");
+  assert.deepEqual(index.find(ALICE)?.names, [ALICE, "alice"]);
+});
