@@ -56,17 +56,14 @@ export function parseCertificate(der: Uint8Array): Certificate {
     throw malformed(`it has ${der.length} bytes, more than ${MAX_CERTIFICATE_LENGTH}`);
   }
   const bytes = new Uint8Array(der);
-  let certificate: Certificate;
+  assertOneDerSequence(bytes);
   try {
-    // The platform's parser goes first: it is fast and refuses trailing bytes and anything but DER.
-    const platform = new PlatformCertificate(bytes);
-    if (platform.raw.length !== bytes.length) throw new SyntaxError("Bytes follow the certificate");
-    certificate = readCertificate(bytes, platform);
+    // The platform's parser goes first: it is fast and refuses BER that is not DER.
+    return readCertificate(bytes, new PlatformCertificate(bytes));
   } catch (cause) {
     if (cause instanceof IdentityError) throw cause;
     throw malformed("it is not an X.509 certificate", cause);
   }
-  return certificate;
 }
 
 /** Parses every certificate of a PEM text, in order. */
@@ -77,6 +74,18 @@ export function parseCertificatesPem(pem: string): Certificate[] {
 /** Tells whether a key usage flag is set. */
 export function hasKeyUsage(certificate: Certificate, flag: number): boolean {
   return certificate.keyUsage !== undefined && (certificate.keyUsage & flag) !== 0;
+}
+
+/** Both parsers accept bytes after the certificate, which could then mean different things to different readers. */
+function assertOneDerSequence(bytes: Uint8Array): void {
+  const [tag, length, high, low] = bytes;
+  const isLong = length === 0x82;
+  const declared = isLong
+    ? 4 + ((high ?? 0) << 8) + (low ?? 0)
+    : length === 0x81
+    ? 3 + (high ?? 0)
+    : 2 + (length ?? 0);
+  if (tag !== 0x30 || declared !== bytes.length) throw malformed("it is not exactly one DER sequence");
 }
 
 function readCertificate(der: Uint8Array<ArrayBuffer>, platform: PlatformCertificate): Certificate {

@@ -67,7 +67,10 @@ export async function verifyChain(options: VerifyChainOptions): Promise<Verified
   const issuers = chain.slice(1);
   assertOrder(chain);
   const anchors = findAnchors(chain.at(-1)!, roots);
-  issuers.forEach((issuer, index) => assertIssuer(issuer, index));
+  issuers.forEach((issuer, index) => {
+    assertCa(issuer);
+    assertPathLength(issuer, index);
+  });
   assertTime(chain, now);
   assertLeafUse(leaf, purpose);
   const id = readSpiffeId(leaf);
@@ -113,6 +116,7 @@ function parseRoot(pem: string): readonly Certificate[] {
   const known = parsedRoots.get(pem);
   if (known !== undefined) return known;
   const certificates = parseCertificatesPem(pem);
+  for (const certificate of certificates) assertCa(certificate);
   if (parsedRoots.size >= MAX_PARSED_ROOTS) parsedRoots.clear();
   parsedRoots.set(pem, certificates);
   return certificates;
@@ -148,12 +152,15 @@ function findAnchors(last: Certificate, roots: readonly Certificate[]): readonly
   return anchors;
 }
 
-/** `depth` = how many intermediates stand between the issuer and the leaf. */
-function assertIssuer(issuer: Certificate, depth: number): void {
+function assertCa(issuer: Certificate): void {
   // RFC 5280 §6.1.4 (k), (n): an issuer's basicConstraints must say CA, its key usage keyCertSign.
   if (!issuer.isCa || !hasKeyUsage(issuer, KEY_USAGE.certSign)) {
-    throw refuse("ERR_CERT_ISSUER_NOT_CA", "a certificate of the chain was issued by one that is no CA");
+    throw refuse("ERR_CERT_ISSUER_NOT_CA", "a certificate stands as an issuer that is no CA");
   }
+}
+
+/** `depth` = how many intermediates stand between the issuer and the leaf. */
+function assertPathLength(issuer: Certificate, depth: number): void {
   // RFC 5280 §6.1.4 (l), (m): the path below a CA must not be longer than it allows.
   if (issuer.pathLength !== undefined && depth > issuer.pathLength) {
     throw refuse(
@@ -235,7 +242,7 @@ async function chooseAnchor(
   const last = chain.at(-1)!;
   for (const anchor of anchors) {
     if (!await isSignedBy(last, anchor)) continue;
-    assertIssuer(anchor, chain.length - 1);
+    assertPathLength(anchor, chain.length - 1);
     assertValidity(anchor, { now, what: "the CA" });
     // A root that names no trust domain may vouch for one only where the caller names it.
     if ((statedTrustDomain(anchor) ?? required) !== id.trustDomain) throw foreign(id);

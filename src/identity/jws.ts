@@ -11,6 +11,8 @@ export const JWS_ALGORITHM = "ES256";
 /** How far two clocks may be apart, in seconds: added to both ends of every time window of a token. */
 export const CLOCK_TOLERANCE_SECONDS = 30;
 
+const COMPACT_JWS = /^[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*$/;
+
 /** Why a token could not be read or verified. */
 export type JwsFault = "malformed" | "algorithm" | "signature";
 
@@ -27,9 +29,9 @@ export class JwsError extends Error {
 
 /** Reads the protected header of a compact JWS without trusting it. */
 export function readJwsHeader(token: string): Readonly<Record<string, unknown>> {
-  const parts = token.split(".", 4);
-  if (parts.length !== 3) throw new JwsError("malformed");
-  const header = parseJson(decodeSegment(parts[0]!));
+  // RFC 7515 §7.1: three base64url parts, unpadded; a second spelling of one token would serve only attackers.
+  if (!COMPACT_JWS.test(token)) throw new JwsError("malformed");
+  const header = parseJson(decodeSegment(token.slice(0, token.indexOf("."))));
   if (header.alg !== JWS_ALGORITHM) throw new JwsError("algorithm");
   // RFC 7515 §4.1.11: extensions that are not understood must be refused, and none is.
   if ("crit" in header || "b64" in header) throw new JwsError("malformed");

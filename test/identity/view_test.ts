@@ -1,0 +1,188 @@
+/** Attacks on signed views. Each differs from a good one in one thing, and is refused for that very thing. */
+
+import assert from "node:assert/strict";
+import { base64url, type JWK } from "jose";
+import fc from "fast-check";
+import { createAuthority } from "../../src/identity/authority.ts";
+import { parseSpiffeId } from "../../src/identity/spiffe_id.ts";
+import {
+  MAX_VIEW_LENGTH,
+  signView,
+  verifyView,
+  type VerifyViewOptions,
+  type View,
+  VIEW_TYPE,
+} from "../../src/identity/view.ts";
+import { createTestNetwork, NOW, rejectsWith } from "./forge.ts";
+
+const NOW_SECONDS = NOW / 1000;
+const AUTHORITY = await createAuthority();
+const ALICE = parseSpiffeId("spiffe://test.internal/agent/alice");
+const GOOD: View = {
+  rev: 7,
+  sub: ALICE.uri,
+  iat: NOW_SECONDS,
+  exp: NOW_SECONDS + 3600,
+  dial: [{ service: "web", endToEnd: "required", bind: ["spiffe://test.internal/connector/c1"] }],
+  bind: [{ service: "files", endToEnd: "optional", dial: ["spiffe://test.internal/agent/bob"] }],
+};
+const HEADER = { alg: "ES256", typ: VIEW_TYPE, kid: AUTHORITY.kid };
+
+Deno.test("verifyView() gives back what signView() signed", async () => {
+  assert.deepEqual(await verify(await signView({ authority: AUTHORITY, view: GOOD })), GOOD);
+});
+
+Deno.test("verifyView() finds the right one of several authorities", async () => {
+  const other = await createAuthority();
+  const authorities = [other.publicJwk, AUTHORITY.publicJwk];
+  assert.deepEqual(await verify(await sign({}), { authorities }), GOOD);
+});
+
+Deno.test("verifyView() refuses a key that is no authority's", async () => {
+  const other = await createAuthority();
+  const jws = await signView({ authority: other, view: GOOD });
+  await rejectsWith("ERR_VIEW_AUTHORITY", () => verify(jws));
+  await rejectsWith("ERR_VIEW_AUTHORITY", () => verify(jws, { authorities: [] }));
+});
+
+Deno.test("verifyView() refuses another key under the authority's key id", async () => {
+  const other = await createAuthority();
+  const jws = await signView({ authority: { ...other, kid: AUTHORITY.kid }, view: GOOD });
+  await rejectsWith("ERR_VIEW_SIGNATURE", () => verify(jws));
+});
+
+Deno.test("verifyView() refuses a view signed by an identity's own key", async () => {
+  const network = await createTestNetwork();
+  const relay = await network.identity("relay", "relay-1");
+  await rejectsWith(
+    "ERR_VIEW_SIGNATURE",
+    () => sign({}, { key: relay.privateKey }).then((jws) => verify(jws)),
+  );
+});
+
+Deno.test("verifyView() refuses a key that the token brings along", async () => {
+  const other = await createAuthority();
+  const jws = await sign({}, { header: { jwk: other.publicJwk }, key: other.privateKey });
+  await rejectsWith("ERR_VIEW_SIGNATURE", () => verify(jws));
+});
+
+Deno.test("verifyView() refuses a view for another subject", async () => {
+  await rejectsWith("ERR_VIEW_SUBJECT", () => verifySigned({ sub: "spiffe://test.internal/agent/bob" }));
+  await rejectsWith(
+    "ERR_VIEW_SUBJECT",
+    () => verifySigned({ sub: "spiffe://test.internal/connector/alice" }),
+  );
+});
+
+Deno.test("verifyView() refuses an expired view and one from the future, with 30 seconds for clocks", async () => {
+  assert.ok(await verifySigned({ exp: NOW_SECONDS - 29 }));
+  await rejectsWith("ERR_VIEW_EXPIRED", () => verifySigned({ exp: NOW_SECONDS - 30 }));
+  assert.ok(await verifySigned({ iat: NOW_SECONDS + 30 }));
+  await rejectsWith("ERR_VIEW_NOT_YET_VALID", () => verifySigned({ iat: NOW_SECONDS + 31 }));
+});
+
+Deno.test("verifyView() refuses an older revision and accepts the same or a newer one", async () => {
+  const jws = await sign({});
+  assert.equal((await verify(jws, { minRevision: 6 })).rev, 7);
+  assert.equal((await verify(jws, { minRevision: 7 })).rev, 7);
+  await rejectsWith("ERR_VIEW_OUTDATED", () => verify(jws, { minRevision: 8 }));
+});
+
+Deno.test("verifyView() refuses every algorithm but ES256", async () => {
+  for (const alg of ["none", "HS256", "RS256", "ES384", undefined]) {
+    await rejectsWith("ERR_VIEW_ALGORITHM", () => sign({}, { header: { alg } }).then((jws) => verify(jws)));
+  }
+});
+
+Deno.test("verifyView() refuses another kind of token, such as a proof", async () => {
+  for (
+    const header of [{ typ: "ginnel-proof+jwt" }, { typ: undefined }, { kid: undefined }, {
+      crit: ["x"],
+      x: 1,
+    }]
+  ) {
+    await rejectsWith("ERR_VIEW_MALFORMED", () => sign({}, { header }).then((jws) => verify(jws)));
+  }
+});
+
+Deno.test("verifyView() refuses an altered view", async () => {
+  const [header, , signature] = (await sign({})).split(".");
+  await rejectsWith(
+    "ERR_VIEW_SIGNATURE",
+    () => verify(`${header}.${encode({ ...GOOD, rev: 8 })}.${signature}`),
+  );
+});
+
+Deno.test("verifyView() refuses rights of the wrong shape, unknown settings and double entries", async () => {
+  const dial = GOOD.dial[0]!;
+  const wrong: Record<string, unknown>[] = [
+    { dial: undefined },
+    { bind: undefined },
+    { dial: [{ ...dial, bind: undefined }] },
+    { dial: [{ ...dial, bind: ["#all"] }] },
+    { dial: [{ ...dial, endToEnd: "never" }] },
+    { dial: [{ ...dial, endToEnd: undefined }] },
+    { dial: [{ ...dial, service: "" }] },
+    { dial: [dial, { ...dial, bind: [] }] },
+    { bind: [GOOD.bind[0], GOOD.bind[0]] },
+    { rev: -1 },
+    { rev: 1.5 },
+    { exp: undefined },
+    { iat: "now" },
+  ];
+  for (const claims of wrong) await rejectsWith("ERR_VIEW_MALFORMED", () => verifySigned(claims));
+});
+
+Deno.test("verifyView() accepts a view without any right", async () => {
+  assert.deepEqual((await verifySigned({ dial: [], bind: [] })).dial, []);
+});
+
+Deno.test("verifyView() refuses an oversize view before it looks at it", async () => {
+  await rejectsWith("ERR_VIEW_TOO_LARGE", () => verify("x".repeat(MAX_VIEW_LENGTH + 1)));
+});
+
+Deno.test("verifyView() answers any text with an IdentityError", async () => {
+  const part = fc.oneof(
+    fc.string(),
+    fc.json().map((text) => base64url.encode(text)),
+    fc.constant(encode(HEADER)),
+  );
+  await fc.assert(fc.asyncProperty(fc.array(part, { minLength: 1, maxLength: 4 }), async (parts) => {
+    await assert.rejects(() => verify(parts.join(".")), { name: "IdentityError" });
+  }));
+});
+
+Deno.test("verifyView() refuses a view cut off anywhere", async () => {
+  const jws = await sign({});
+  for (let length = 0; length < jws.length; length += 3) {
+    await assert.rejects(() => verify(jws.slice(0, length)), { name: "IdentityError" }, String(length));
+  }
+});
+
+function verify(jws: string, options: Partial<VerifyViewOptions> = {}): Promise<View> {
+  return verifyView(jws, {
+    authorities: [AUTHORITY.publicJwk] as JWK[],
+    subject: ALICE,
+    now: NOW,
+    ...options,
+  });
+}
+
+async function verifySigned(claims: Record<string, unknown>): Promise<View> {
+  return await verify(await sign(claims));
+}
+
+async function sign(
+  claims: Record<string, unknown>,
+  options: { readonly header?: Record<string, unknown>; readonly key?: CryptoKey } = {},
+): Promise<string> {
+  const { header = {}, key = AUTHORITY.privateKey } = options;
+  const input = `${encode({ ...HEADER, ...header })}.${encode({ ...GOOD, ...claims })}`;
+  const algorithm = { name: "ECDSA", hash: "SHA-256" };
+  const signature = await crypto.subtle.sign(algorithm, key, new TextEncoder().encode(input));
+  return `${input}.${base64url.encode(new Uint8Array(signature))}`;
+}
+
+function encode(value: unknown): string {
+  return base64url.encode(JSON.stringify(value));
+}
