@@ -16,7 +16,7 @@ import { placeOf, SourceFault, type SourceText } from "./source_text.ts";
 export type Config = RelayConfig | ConnectorConfig | AgentConfig;
 
 /** The modes a config can choose. */
-export const MODES = ["relay", "connector", "agent"] as const satisfies readonly Config["mode"][];
+const MODES = ["relay", "connector", "agent"] as const satisfies readonly Config["mode"][];
 
 /** Bytes of the largest config file that is read: 20 times one with 1,024 forwards. */
 const MAX_CONFIG_BYTES = 2 * 1024 * 1024;

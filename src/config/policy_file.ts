@@ -11,7 +11,7 @@ import { ConfigError, type ConfigProblem } from "./errors.ts";
 import { parseJsonSource } from "./json_source.ts";
 import { readTextFile } from "./read_text_file.ts";
 import { policyListSchema, policySchema, servicePolicySchema } from "./schema/policy.ts";
-import { describeIssues, problemAt } from "./schema_problems.ts";
+import { describeIssues, MAX_PROBLEMS, problemAt } from "./schema_problems.ts";
 import { placeOf, SourceFault, type SourceText } from "./source_text.ts";
 import { parseYamlSource } from "./yaml_source.ts";
 
@@ -135,6 +135,7 @@ class PolicyJoiner {
       this.#seen.set(key, { ...origin, path });
       return true;
     }
+    if (this.#problems.length >= MAX_PROBLEMS) return false;
     const { line, column } = problemAt(first.path, "", first);
     const message = `this ${kind} is given twice, first at ${first.file}:${line}:${column}`;
     this.#problems.push(problemAt(path, message, origin));

@@ -13,17 +13,22 @@ export interface ProblemContext {
   readonly schema: z.ZodType;
 }
 
-/** Describes every issue. */
+/** How many problems of one file are described: finding a place reads the text up to there, and nobody reads more. */
+export const MAX_PROBLEMS = 50;
+
+/** Describes the issues, in the order of the file. */
 export function describeIssues(
   issues: readonly z.core.$ZodIssue[],
   context: ProblemContext,
 ): ConfigProblem[] {
-  const problems = issues.flatMap((issue) =>
+  const problems = issues.slice(0, MAX_PROBLEMS).flatMap((issue) =>
     issue.code === "unrecognized_keys"
-      ? issue.keys.map((key) => describeUnknownField([...issue.path, key], context))
+      ? issue.keys.slice(0, MAX_PROBLEMS).map((key) => describeUnknownField([...issue.path, key], context))
       : [describeIssue(issue, context)]
-  );
-  return problems.sort((a, b) => a.line! - b.line! || a.column! - b.column!);
+  ).sort((a, b) => a.line! - b.line! || a.column! - b.column!);
+  const left = issues.length - MAX_PROBLEMS;
+  if (left > 0) problems.push({ file: context.file, field: "", message: `and ${left} more problems` });
+  return problems;
 }
 
 /** Builds a problem about the value at `path` of a source. */

@@ -185,6 +185,16 @@ Deno.test("every file's problems are reported at once", () => {
   ]);
 });
 
+Deno.test("a file with very many mistakes is refused quickly, with the first of them", () => {
+  const identities = Array.from({ length: 20_000 }, (_, index) => ({ name: `no name ${index}` }));
+  const lines = problemsOf(["p.json", JSON.stringify({ identities }, null, 1)]);
+  assert.equal(lines.length, 51);
+  assert.match(lines[0]!, /^p\.json:4:\d+: identities\[0\]\.name = "no name 0": not an identity name/);
+  assert.equal(lines[50], "p.json: and 19950 more problems");
+  const twice = Array.from({ length: 20_000 }, () => ({ name: "a" }));
+  assert.equal(problemsOf(["p.json", JSON.stringify({ identities: twice })]).length, 50);
+});
+
 Deno.test("loadPolicy() joins files, and names those it cannot read beside those it cannot parse", async () => {
   const folder = await Deno.makeTempDir();
   try {

@@ -113,7 +113,7 @@ export function unique<K extends string>(key: K) {
 }
 
 /** Milliseconds of a duration text, or undefined. */
-export function parseDuration(text: string): number | undefined {
+function parseDuration(text: string): number | undefined {
   const match = /^([0-9]{1,9})(ms|s|m|h|d)$/.exec(text);
   if (match === null) return undefined;
   return Number(match[1]) * UNIT_MS[match[2] as keyof typeof UNIT_MS];
