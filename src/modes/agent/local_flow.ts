@@ -78,5 +78,6 @@ const FAR_END_FAILURES: Readonly<Record<ResetReason, FlowFailure>> = {
   "upstream-timeout": { status: 504, error: "connection_timeout", details: "upstream timed out" },
   "overloaded": { status: 503, error: "connection_limit_reached", details: "the connector is overloaded" },
   "draining": { status: 503, error: "destination_unavailable", details: "the connector is draining" },
+  "redirected": { status: 502, error: "proxy_internal_error", details: "the relay redirected the flow" },
   "internal": { status: 502, error: "proxy_internal_error", details: "the connector failed" },
 };

@@ -1,0 +1,133 @@
+/**
+ * Looks at a config file and at everything it names, without starting or changing anything.
+ */
+
+import { dirname } from "node:path";
+import { errorMessage, GinnelError } from "../base/errors.ts";
+import { type Config, loadConfig } from "../config/parse_config.ts";
+import { loadPolicy } from "../config/policy_file.ts";
+import type { RelayConfig } from "../config/schema/relay.ts";
+import { compilePolicy, type PolicyWarning } from "../core/policy/snapshot.ts";
+import { loadAuthority } from "../identity/authority.ts";
+import { type Identity, loadIdentity } from "../identity/identity_file.ts";
+import type { Finding } from "./report.ts";
+
+/** What was found, and what of it can be used further. */
+export interface Inspection {
+  readonly findings: readonly Finding[];
+  readonly config?: Config;
+  readonly identity?: Identity;
+}
+
+/** Milliseconds before its expiry from which an identity is reported. */
+const EXPIRY_NOTICE = 14 * 86_400_000;
+
+/** Roles of a policy that select nothing: more than these are counted only. */
+const MAX_WARNINGS = 10;
+
+/** Inspects a config file; `now` is in milliseconds since the epoch. */
+export async function inspectConfig(path: string, now: number): Promise<Inspection> {
+  const findings: Finding[] = [];
+  const config = await attempt("config", findings, () => loadConfig(path));
+  if (config === undefined) return { findings };
+  findings.push({ verdict: "ok", subject: "config", text: `${path}, mode ${config.mode}` });
+  const identity = await attempt("identity", findings, () => loadIdentity(config.identity, { now }));
+  if (identity !== undefined) findings.push(inspectIdentity(identity, config, now));
+  if (config.mode === "relay") await inspectRelay(config, identity, findings);
+  return identity === undefined ? { findings, config } : { findings, config, identity };
+}
+
+/** Runs one step; a failure becomes a finding. */
+async function attempt<T>(
+  subject: string,
+  findings: Finding[],
+  step: () => Promise<T>,
+): Promise<T | undefined> {
+  try {
+    return await step();
+  } catch (error) {
+    const hint = error instanceof GinnelError ? error.hint : undefined;
+    for (const text of errorMessage(error).split("\n")) {
+      findings.push({ verdict: "fail", subject, text, ...(hint !== undefined && { hint }) });
+    }
+    return undefined;
+  }
+}
+
+function inspectIdentity(identity: Identity, config: Config, now: number): Finding {
+  const { uri, kind } = identity.id;
+  const until = new Date(identity.notAfter).toISOString().slice(0, 10);
+  const text = `${uri}, valid until ${until}`;
+  const isFitting = kind === config.mode || (config.mode === "agent" && kind === "user");
+  if (!isFitting) {
+    const hint = `Issue one with: ginnel ca issue ${config.mode} NAME`;
+    return {
+      verdict: "fail",
+      subject: "identity",
+      text: `${uri} is no identity of mode ${config.mode}`,
+      hint,
+    };
+  }
+  if (identity.notAfter - now < EXPIRY_NOTICE) {
+    return {
+      verdict: "warn",
+      subject: "identity",
+      text,
+      hint: `Issue a new one with: ginnel ca issue ${kind} NAME`,
+    };
+  }
+  return { verdict: "ok", subject: "identity", text };
+}
+
+async function inspectRelay(
+  config: RelayConfig,
+  identity: Identity | undefined,
+  findings: Finding[],
+): Promise<void> {
+  const document = await attempt("policy", findings, () => loadPolicy(config.policy));
+  if (document !== undefined) {
+    const { services, servicePolicies } = document;
+    const text = `${services.length} services, ${servicePolicies.length} service policies`;
+    findings.push({ verdict: "ok", subject: "policy", text });
+    const domain = identity?.id.trustDomain;
+    const { warnings } = compilePolicy(document, domain === undefined ? {} : { trustDomain: domain });
+    findings.push(...describeWarnings(warnings));
+  }
+  const authority = await attempt("authority", findings, () => loadAuthority(config.authority.key));
+  if (authority !== undefined) {
+    const isKnown = identity?.trust.authorities.some(({ x, y }) =>
+      x === authority.publicJwk.x && y === authority.publicJwk.y
+    );
+    findings.push(
+      isKnown === false
+        ? {
+          verdict: "fail",
+          subject: "authority",
+          text: "the identity does not trust this key: nodes would refuse every view it signs",
+          hint: "Use authority.key of the CA that issued the identity",
+        }
+        : { verdict: "ok", subject: "authority", text: `key ${authority.kid}` },
+    );
+  }
+  const { file } = config.audit;
+  if (file !== undefined) {
+    await attempt("audit", findings, async () => {
+      if (!(await Deno.stat(dirname(file))).isDirectory) throw new Error(`${dirname(file)} is no folder`);
+    });
+  }
+}
+
+function describeWarnings(warnings: readonly PolicyWarning[]): Finding[] {
+  const findings = warnings.slice(0, MAX_WARNINGS).map(({ policy, role, reason }): Finding => ({
+    verdict: "warn",
+    subject: "policy",
+    text: `${policy}: role ${role} selects nothing (${reason.replaceAll("_", " ")})`,
+    hint: "Declare it, or correct its spelling",
+  }));
+  const more = warnings.length - findings.length;
+  if (more > 0) {
+    const text = `${more} more roles select nothing`;
+    findings.push({ verdict: "warn", subject: "policy", text, hint: "Correct those above first" });
+  }
+  return findings;
+}

@@ -1,0 +1,64 @@
+/**
+ * The command line: finds the command, gives help, and turns mistakes into one clear line and exit code 2.
+ */
+
+import { VERSION } from "../base/version.ts";
+import { closest } from "../config/closest.ts";
+import { caCommand, type CommandIo } from "./ca.ts";
+import { checkCommand } from "./check.ts";
+import { EXIT } from "./command.ts";
+import { devCommand } from "./dev/dev.ts";
+import { doctorCommand } from "./doctor.ts";
+import { processIo } from "./process_io.ts";
+import { runCommand } from "./run.ts";
+import { untilStopped } from "./stop_signal.ts";
+import { versionCommand } from "./version.ts";
+
+const HELP = `Ginnel ${VERSION}: private access to services that have no open port
+
+Usage: ginnel COMMAND [FLAGS]
+
+Commands:
+  run      start the relay, connector or agent that a config file describes
+  check    say whether a config file and all it names are right, without starting anything
+  doctor   look for what keeps this machine from working well, and say what to do
+  ca       make and inspect a network's identities: init, issue, show
+  dev      try a whole network on this machine
+  version  print the version
+
+Run ginnel COMMAND --help for a command's flags.
+`;
+
+type Command = (args: string[], io: CommandIo) => Promise<number>;
+
+const COMMANDS: ReadonlyMap<string, Command> = new Map<string, Command>([
+  ["run", runCommand],
+  ["check", checkCommand],
+  ["doctor", doctorCommand],
+  ["ca", caCommand],
+  ["dev", (args, io) => devCommand(args, io, untilStopped)],
+  ["version", versionCommand],
+]);
+
+/** Runs the command line and returns the exit code: 0 done, 1 failed, 2 wrong command line or config. */
+export async function main(args: readonly string[], io: CommandIo = processIo()): Promise<number> {
+  const [word, ...rest] = args;
+  if (word === undefined) {
+    io.stderr(HELP);
+    return EXIT.usage;
+  }
+  if (word === "--help" || word === "-h" || word === "help") {
+    const topic = word === "help" ? COMMANDS.get(rest[0] ?? "") : undefined;
+    if (topic !== undefined) return await topic(["--help"], io);
+    io.stdout(HELP);
+    return EXIT.done;
+  }
+  if (word === "--version" || word === "-V") return await versionCommand(rest, io);
+  const command = COMMANDS.get(word);
+  if (command !== undefined) return await command(rest, io);
+  const kind = word.startsWith("-") ? "flag" : "command";
+  const near = closest(word, [...COMMANDS.keys()]);
+  const guess = near === undefined ? "" : `, did you mean ${near}?`;
+  io.stderr(`ginnel: Unknown ${kind} ${JSON.stringify(word)}${guess}. Run ginnel --help.\n`);
+  return EXIT.usage;
+}

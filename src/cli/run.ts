@@ -1,0 +1,67 @@
+/**
+ * `ginnel run`: starts the node of a config file and keeps it running until a signal.
+ */
+
+import { errorCode, errorMessage } from "../base/errors.ts";
+import { createLogger, type Logger } from "../base/log.ts";
+import { VERSION } from "../base/version.ts";
+import { loadConfig } from "../config/parse_config.ts";
+import { runMode } from "../modes/run.ts";
+import type { Running } from "../modes/running.ts";
+import type { CommandIo } from "./ca.ts";
+import { execute, EXIT, type Flags, requireFlag } from "./command.ts";
+import { onReload, untilStopped } from "./stop_signal.ts";
+
+const HELP = `Usage: ginnel run --config FILE
+
+Starts the relay, connector or agent that FILE describes. Log lines are JSON on standard output.
+
+  --config FILE  the config file, JSON
+
+Signals: SIGTERM and SIGINT drain and stop, a second one stops at once; SIGHUP reads policy and certificates again.
+Exit codes: 0 stopped when asked, 1 failed, 2 wrong command line, config, policy or identity file.
+`;
+
+/** Runs `ginnel run ...` and returns the exit code once the node has stopped. */
+export function runCommand(args: string[], io: CommandIo): Promise<number> {
+  return execute({ name: "run", help: HELP, flags: { config: "text" }, run }, args, io);
+}
+
+async function run(flags: Flags, io: CommandIo): Promise<number> {
+  const config = await loadConfig(requireFlag(flags, "config", "FILE"));
+  const logger = createLogger({ level: config.log.level, write: io.stdout });
+  logStrayRejections(logger);
+  const stopped = untilStopped();
+  logger.info("starting", { mode: config.mode, version: VERSION, pid: Deno.pid });
+  const running = await runMode(config, { logger });
+  const stopReloading = onReload(() => void reload(running, logger));
+  const reason = await Promise.race([stopped, running.closed]);
+  stopReloading();
+  if (reason === undefined) {
+    logger.error("stopped_unasked", {});
+    return EXIT.failed;
+  }
+  await running.shutdown(reason);
+  return EXIT.done;
+}
+
+async function reload(running: Running, logger: Logger): Promise<void> {
+  try {
+    await running.reload();
+  } catch (error) {
+    logger.error("reload_failed", { code: errorCode(error), reason: errorMessage(error) });
+  }
+}
+
+/** One peer's connection that fails in a way nobody awaits must not take the node down. */
+function logStrayRejections(logger: Logger): void {
+  globalThis.addEventListener("unhandledrejection", (event) => {
+    event.preventDefault();
+    const { reason } = event;
+    logger.error("unhandled_rejection", {
+      code: errorCode(reason),
+      reason: errorMessage(reason),
+      stack: reason instanceof Error ? reason.stack : undefined,
+    });
+  });
+}

@@ -1,0 +1,82 @@
+/**
+ * Tries a node's ways out, for `ginnel doctor`: UDP on this machine, every relay by both carriers, and upstreams.
+ */
+
+import { formatHostPort, type Upstream } from "../../base/address.ts";
+import { SILENT_LOGGER } from "../../base/log.ts";
+import type { ClientConnection } from "../../dataplane/carrier.ts";
+import type { Identity } from "../../identity/identity_file.ts";
+import { relayServerName } from "../../identity/spiffe_id.ts";
+import { QuicDialer } from "../../io/quic/dialer.ts";
+import { raiseSocketBuffers, type SocketBuffers } from "../../io/quic/socket_buffers.ts";
+import { dialUpstream } from "../../io/tcp/dial.ts";
+import { dialTls } from "../../io/tls/dialer.ts";
+import type { RelayAddress } from "../shared/relay_client.ts";
+
+/** Milliseconds each attempt may take. */
+const PROBE_TIMEOUT = 5_000;
+
+/** Sends a datagram to ourselves; rejects when it does not come back. */
+export async function probeUdp(): Promise<void> {
+  const socket = Deno.listenDatagram({ transport: "udp", hostname: "127.0.0.1", port: 0 });
+  const sent = crypto.getRandomValues(new Uint8Array(16));
+  const { promise: late, reject } = Promise.withResolvers<never>();
+  const timer = setTimeout(() => reject(new Error("a datagram to 127.0.0.1 did not arrive")), PROBE_TIMEOUT);
+  try {
+    await socket.send(sent, socket.addr);
+    const [received] = await Promise.race([socket.receive(), late]);
+    if (received.some((byte, i) => byte !== sent[i])) {
+      throw new Error("a foreign datagram came instead of ours");
+    }
+  } finally {
+    clearTimeout(timer);
+    socket.close();
+  }
+}
+
+/** What the kernel grants a UDP socket that asks as a node does; undefined where it cannot be asked. */
+export function probeSocketBuffers(): SocketBuffers | undefined {
+  const socket = Deno.listenDatagram({ transport: "udp", hostname: "127.0.0.1", port: 0 });
+  try {
+    return raiseSocketBuffers((socket.addr as Deno.NetAddr).port, SILENT_LOGGER);
+  } finally {
+    socket.close();
+  }
+}
+
+/** Connects to a relay, checks that it is the one named, and returns how many milliseconds that took. */
+export async function probeRelay(
+  relay: RelayAddress,
+  options: { readonly carrier: "quic" | "tls"; readonly identity: Identity },
+): Promise<number> {
+  const started = performance.now();
+  const timeout = new AbortController();
+  const timer = setTimeout(
+    () =>
+      timeout.abort(new Error(`no answer from ${formatHostPort(relay.address)} within ${PROBE_TIMEOUT} ms`)),
+    PROBE_TIMEOUT,
+  );
+  await using dialer = new QuicDialer({ logger: SILENT_LOGGER });
+  const target = {
+    address: relay.address,
+    serverName: relayServerName(relay.name),
+    roots: options.identity.trust.roots,
+    signal: timeout.signal,
+  };
+  try {
+    const connection: ClientConnection =
+      await (options.carrier === "quic" ? dialer.dial(target) : dialTls(target));
+    const took = performance.now() - started;
+    await connection.close(0x100, "doctor");
+    return took;
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+/** Connects to an upstream and leaves it in peace. */
+export async function probeUpstream(upstream: Upstream): Promise<void> {
+  const channel = await dialUpstream(upstream, { timeout: PROBE_TIMEOUT });
+  await channel.closeWrite();
+  channel.abort();
+}
