@@ -4,6 +4,7 @@
 
 import { calculateJwkThumbprint, exportJWK, generateKeyPair, importJWK, type JWK } from "jose";
 import { z } from "zod";
+import { utf8 } from "../base/bytes.ts";
 import { IdentityError } from "./errors.ts";
 import { readSecretFile } from "./secret_file.ts";
 
@@ -19,6 +20,8 @@ export interface Authority {
 export interface NewAuthority extends Authority {
   readonly privateJwk: JWK;
 }
+
+const ECDSA_SHA256 = { name: "ECDSA", hash: "SHA-256" };
 
 const COORDINATE = z.string().regex(/^[A-Za-z0-9_-]{43}$/, "must be 32 bytes in base64url");
 const PUBLIC_MEMBERS = {
@@ -51,21 +54,39 @@ export async function loadAuthority(path: string): Promise<Authority> {
 
 /** Reads an authority's private JWK; `source` names it in errors. */
 export async function parseAuthority(text: string, options: { readonly source: string }): Promise<Authority> {
+  const { source } = options;
+  let authority: Authority;
+  let isMatch: boolean;
   try {
-    return await toAuthority(PrivateAuthorityJwk.parse(JSON.parse(text)) as JWK);
+    authority = await toAuthority(PrivateAuthorityJwk.parse(JSON.parse(text)) as JWK);
+    isMatch = await halvesMatch(authority);
   } catch {
     // The cause is dropped on purpose: a parser's message may quote the key.
     throw new IdentityError(
       "ERR_IDENTITY_FILE_CORRUPT",
-      `Cannot use ${options.source}: it is not the private JWK of an authority (EC P-256)`,
+      `Cannot use ${source}: it is not the private JWK of an authority (EC P-256)`,
     );
   }
+  if (!isMatch) {
+    throw new IdentityError(
+      "ERR_IDENTITY_KEY_MISMATCH",
+      `Cannot use ${source}: its private half is not that of x and y`,
+    );
+  }
+  return authority;
 }
 
 async function toAuthority(jwk: JWK): Promise<Authority> {
   const kid = await calculateJwkThumbprint(jwk);
   const publicJwk = { kty: "EC", crv: "P-256", x: jwk.x!, y: jwk.y!, alg: "ES256", use: "sig", kid };
-  // jose checks the curve point; importing with both halves makes sure they belong together.
   const privateKey = await importJWK(jwk, "ES256", { extractable: false }) as CryptoKey;
   return { privateKey, publicJwk, kid };
+}
+
+/** Importing a JWK does not compare its halves, so a signature has to show that they belong together. */
+async function halvesMatch(authority: Authority): Promise<boolean> {
+  const publicKey = await importJWK(authority.publicJwk, "ES256") as CryptoKey;
+  const probe = utf8("ginnel");
+  const signature = await crypto.subtle.sign(ECDSA_SHA256, authority.privateKey, probe);
+  return await crypto.subtle.verify(ECDSA_SHA256, publicKey, signature, probe);
 }

@@ -93,6 +93,7 @@ function readCertificate(der: Uint8Array<ArrayBuffer>, platform: PlatformCertifi
   assertEcdsaP256(parsed);
   assertExtensions(parsed);
   const basic = parsed.getExtension(BasicConstraintsExtension);
+  const usages = parsed.getExtension(ExtendedKeyUsageExtension)?.usages;
   const names = parsed.getExtension(SubjectAlternativeNameExtension)?.names.items ?? [];
   const notBefore = parsed.notBefore.getTime();
   const notAfter = parsed.notAfter.getTime();
@@ -112,7 +113,7 @@ function readCertificate(der: Uint8Array<ArrayBuffer>, platform: PlatformCertifi
     isCa: basic?.ca ?? false,
     pathLength: basic?.pathLength,
     keyUsage: parsed.getExtension(KeyUsagesExtension)?.usages,
-    extendedKeyUsage: parsed.getExtension(ExtendedKeyUsageExtension)?.usages.map(String),
+    extendedKeyUsage: usages === undefined ? undefined : Array.from(usages, String),
     uriNames: names.filter((name) => name.type === "url").map((name) => name.value),
     publicKey: () =>
       publicKey ??= parsed.publicKey.export({ name: "ECDSA", namedCurve: "P-256" }, ["verify"]),

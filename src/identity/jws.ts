@@ -6,7 +6,7 @@ import { base64url, type CompactJWSHeaderParameters, CompactSign, compactVerify,
 import { utf8, utf8Decode } from "../base/bytes.ts";
 
 /** The one signature algorithm in use: a token's own `alg` never chooses another. */
-export const JWS_ALGORITHM = "ES256";
+const JWS_ALGORITHM = "ES256";
 
 /** How far two clocks may be apart, in seconds: added to both ends of every time window of a token. */
 export const CLOCK_TOLERANCE_SECONDS = 30;

@@ -68,7 +68,7 @@ export const PROOF_TYPE = "ginnel-proof+jwt";
 export const MAX_PROOF_LENGTH = 8192;
 
 /** Longest life of a proof that a verifier accepts, in seconds. */
-export const MAX_PROOF_LIFETIME_SECONDS = 60;
+const MAX_PROOF_LIFETIME_SECONDS = 60;
 
 /** The life that proofs are given, in seconds: enough for a slow handshake. */
 export const PROOF_LIFETIME_SECONDS = 30;

@@ -9,7 +9,7 @@ import { utf8, utf8Decode } from "../base/bytes.ts";
 import { IdentityError, type IdentityFileErrorCode } from "./errors.ts";
 
 /** Mode of every file that holds a key: its owner may read and write it, nobody else anything. */
-export const SECRET_FILE_MODE = 0o600;
+const SECRET_FILE_MODE = 0o600;
 
 /** Largest identity, key or certificate file that is read, in bytes. */
 export const MAX_FILE_LENGTH = 1 << 20;

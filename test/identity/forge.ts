@@ -107,14 +107,14 @@ export interface TestNetwork {
   identity(kind: IdentityKind, name: string): Promise<Identity>;
 }
 
-/** Makes a network whose identities are valid for a day from {@linkcode NOW}. */
-export async function createTestNetwork(trustDomain = DOMAIN): Promise<TestNetwork> {
-  const ca = await createCa({ trustDomain, now: NOW, days: 30 });
+/** Makes a network whose identities are valid for a day from `now`. */
+export async function createTestNetwork(trustDomain = DOMAIN, now = NOW): Promise<TestNetwork> {
+  const ca = await createCa({ trustDomain, now, days: 30 });
   const authority = await createAuthority();
   const identity = async (kind: IdentityKind, name: string) => {
-    const options = { kind, name, now: NOW, days: 1, authorities: [authority.publicJwk] };
+    const options = { kind, name, now, days: 1, authorities: [authority.publicJwk] };
     const { text } = await issueIdentity(ca, options);
-    return await parseIdentity(text, { source: "test", now: NOW });
+    return await parseIdentity(text, { source: "test", now });
   };
   return { ca, authority, identity };
 }
