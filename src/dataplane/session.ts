@@ -64,6 +64,9 @@ export async function acceptSession(options: HandshakeOptions): Promise<Session>
 /** A timer takes no more; a session that outlives it looks again. */
 const MAX_TIMEOUT = 2 ** 31 - 1;
 
+/** How long a closing session's last bytes may take to leave, in milliseconds. */
+const GOODBYE_LINGER = 1_000;
+
 class LiveSession implements Session {
   readonly id: string;
   readonly role: SessionRole;
@@ -122,8 +125,7 @@ class LiveSession implements Session {
     this.#closeReason = reason;
     clearTimeout(this.#expiry);
     this.#parts.secret.fill(0);
-    this.#parts.socket.destroy();
-    this.#parts.duplex.destroy();
+    this.#endStream();
     for (const callback of this.#callbacks) callback(reason);
     this.#callbacks.clear();
     this.#resolveClosed(reason);
@@ -132,6 +134,23 @@ class LiveSession implements Session {
   [Symbol.asyncDispose](): Promise<void> {
     this.close();
     return Promise.resolve();
+  }
+
+  /** Says goodbye in TLS, so that the path sees a clean end; a peer or path that blocks it is not waited for. */
+  #endStream(): void {
+    const { socket, duplex } = this.#parts;
+    if (duplex.destroyed) {
+      socket.destroy();
+      return;
+    }
+    const timer = setTimeout(() => duplex.destroy(), GOODBYE_LINGER);
+    duplex.once("close", () => {
+      clearTimeout(timer);
+      socket.destroy();
+    });
+    socket.end(() => duplex.end());
+    // Only a stream that is read reaches its end.
+    socket.resume();
   }
 
   /** Nothing may come after the hellos; the end of the stream is the end of the session. */

@@ -5,6 +5,7 @@
 
 import type { Buffer } from "node:buffer";
 import { randomBytes } from "node:crypto";
+import { setImmediate } from "node:timers";
 import { connect, createServer, type PeerCertificate, type TLSSocket } from "node:tls";
 import { concat, equalBytes } from "../base/bytes.ts";
 import type { ByteChannel } from "../base/channel.ts";
@@ -111,7 +112,11 @@ async function shakeHands(options: HandshakeOptions, side: Side): Promise<Handsh
   const abort = () => duplex.destroy();
   // TLS may report one failure on several streams and again later; the promise or `closed` tells it once.
   duplex.on("error", ignore);
-  const lost = new Promise<never>((_, reject) => duplex.once("close", () => reject(streamEnded())));
+  const lost = new Promise<never>((_, reject) => {
+    // TLS alone would wait for ever on a stream that ends inside its handshake; what it has to say goes first.
+    const onEnd = () => setImmediate(() => reject(streamEnded()));
+    duplex.once("end", onEnd).once("close", onEnd);
+  });
   signal?.addEventListener("abort", abort, { once: true });
   if (signal?.aborted) abort();
   try {
