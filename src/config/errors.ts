@@ -31,7 +31,7 @@ export class ConfigError extends GinnelError {
 }
 
 /** Writes `file:line:column: field: value: message`, leaving out what is not known. */
-export function formatProblem(problem: ConfigProblem): string {
+function formatProblem(problem: ConfigProblem): string {
   const place = problem.line === undefined
     ? problem.file
     : `${problem.file}:${problem.line}:${problem.column}`;

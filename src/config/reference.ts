@@ -1,4 +1,7 @@
-/** Renders the schemas as the README's config reference, so that the two cannot drift apart. */
+/**
+ * Renders the schemas as the README's config reference, so that the two cannot drift apart. Run as a program it
+ * writes the README's block anew: `deno run -A src/config/reference.ts`.
+ */
 
 import { z } from "zod";
 import { agentSchema } from "./schema/agent.ts";
@@ -12,10 +15,14 @@ const END = "<!-- config:end -->";
 /** The reference as Markdown: one table for each mode, and one for policy files. */
 export function renderReference(): string {
   return [
+    "<!-- deno-fmt-ignore-start -->",
+    "",
     renderSection("Mode `relay`", relaySchema),
     renderSection("Mode `connector`", connectorSchema),
     renderSection("Mode `agent`", agentSchema),
     renderSection("Policy files", policySchema),
+    "<!-- deno-fmt-ignore-end -->",
+    "",
   ].join("\n");
 }
 
@@ -47,7 +54,7 @@ function renderSection(title: string, schema: z.ZodType): string {
   const node = z.toJSONSchema(schema, { io: "input" }) as SchemaNode;
   const rows = renderFields(node, "").map((cells) => `| ${cells.join(" | ")} |`);
   return [
-    `#### ${title}`,
+    `### ${title}`,
     "",
     "| field | type | default | meaning |",
     "| --- | --- | --- | --- |",
@@ -90,4 +97,9 @@ function meaningOf(node: SchemaNode): string {
 
 function code(value: unknown): string {
   return `\`${JSON.stringify(value)}\``;
+}
+
+if (import.meta.main) {
+  const readme = new URL("../../README.md", import.meta.url);
+  await Deno.writeTextFile(readme, replaceReference(await Deno.readTextFile(readme)));
 }

@@ -48,7 +48,7 @@ export function problemAt(
 }
 
 /** Writes a path as `services[0].upstream`. */
-export function formatPath(path: readonly PropertyKey[]): string {
+function formatPath(path: readonly PropertyKey[]): string {
   return path.map((key, index) => {
     if (typeof key === "number") return `[${key}]`;
     const name = /^[A-Za-z_$][\w$-]*$/.test(String(key))

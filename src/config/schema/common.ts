@@ -38,7 +38,7 @@ export const listenAddress = z.string().transform((text, context): HostPort => r
   .meta({ type_name: "host:port" });
 
 /** `host:port` to connect to. */
-export const dialAddress = z.string().transform((text, context): HostPort => {
+const dialAddress = z.string().transform((text, context): HostPort => {
   const address = readHostPort(text, context);
   return address.port === 0 ? refuse(context, "port 0 cannot be dialled") : address;
 }).meta({ type_name: "host:port" });

@@ -53,6 +53,3 @@ export interface PolicyDocument {
   readonly services: readonly PolicyService[];
   readonly servicePolicies: readonly ServicePolicy[];
 }
-
-/** The document that grants nothing. */
-export const EMPTY_POLICY: PolicyDocument = { identities: [], services: [], servicePolicies: [] };

@@ -17,8 +17,6 @@ const NETWORK_ID = /^spiffe:\/\/([a-z0-9._-]{1,255})\/(relay|connector|agent|use
 
 /** Looks identities up by SPIFFE ID. */
 export class IdentityIndex {
-  /** SPIFFE IDs that entries spell out. */
-  readonly declaredIds: readonly string[];
   readonly #trustDomain: string | undefined;
   readonly #attributes = new Map<string, string[]>();
   /** Names that stand for one spelled-out `id`. */
@@ -38,7 +36,6 @@ export class IdentityIndex {
       aliases.push(name);
       this.#taken.add(name);
     }
-    this.declaredIds = [...this.#aliases.keys()];
   }
 
   /** What roles match an identity against, or undefined for one that can hold no right. */

@@ -35,8 +35,6 @@ export interface Rights {
 export interface PolicySnapshot {
   /** Roles that select nothing declared, for the log. */
   readonly warnings: readonly PolicyWarning[];
-  /** SPIFFE IDs the document spells out in full. */
-  readonly declaredIds: readonly string[];
   /** Names of all declared services, sorted. */
   readonly serviceNames: readonly string[];
   /** May this identity (a SPIFFE ID) reach the service? */
@@ -75,7 +73,6 @@ export function compilePolicy(document: PolicyDocument, options: CompileOptions 
   };
   return {
     warnings: findWarnings(document, identities),
-    declaredIds: identities.declaredIds,
     serviceNames,
     mayDial: (id, service) => rightsOf(id).mayDial(service),
     mayBind: (id, service) => rightsOf(id).mayBind(service),

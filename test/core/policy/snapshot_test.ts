@@ -3,15 +3,15 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
 import { DENY_REASONS } from "../../../src/core/policy/decision.ts";
-import {
-  EMPTY_POLICY,
-  type PolicyDocument,
-  type PolicyIdentity,
-  type PolicyService,
-  type ServicePolicy,
+import type {
+  PolicyDocument,
+  PolicyIdentity,
+  PolicyService,
+  ServicePolicy,
 } from "../../../src/core/policy/document.ts";
 import { compilePolicy } from "../../../src/core/policy/snapshot.ts";
 
+const EMPTY_POLICY: PolicyDocument = { identities: [], services: [], servicePolicies: [] };
 const ALICE = "spiffe://net.example/agent/alice";
 const BOB = "spiffe://net.example/agent/bob";
 const CAROL = "spiffe://net.example/user/carol";
@@ -298,7 +298,6 @@ Deno.test("visibleServices() lists what may be dialled or bound, sorted, and not
   assert.deepEqual(snapshot.visibleServices(HOST), ["postgres"]);
   assert.deepEqual(snapshot.visibleServices(BOB), []);
   assert.deepEqual(snapshot.serviceNames, ["postgres", "rtmx-sync", "wiki"]);
-  assert.deepEqual(snapshot.declaredIds, [WORKLOAD]);
   assert.equal(snapshot.service("wiki")?.endToEnd, "optional");
   assert.equal(snapshot.service("absent"), undefined);
 });
