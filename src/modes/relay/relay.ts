@@ -368,8 +368,8 @@ class Relay implements Running {
     this.#logger.debug("peer_admitted", { identity: peer.id.uri, connection: peer.connection.id });
     if (this.#known.has(peer.id.uri)) return;
     this.#known.add(peer.id.uri);
-    // Connectors hear of a newcomer that their services' policies already cover.
-    if (peer.id.kind !== "connector") this.#views.refresh();
+    // Policies may cover a newcomer already: a caller concerns those who offer services, a connector everybody.
+    this.#views.refresh(peer.id.kind === "connector" ? "all" : "binders");
   }
 
   #linkKeys(instances: ReadonlySet<string>): ReadonlySet<string> {

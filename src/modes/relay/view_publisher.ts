@@ -6,7 +6,7 @@
 import type { Logger } from "../../base/log.ts";
 import { errorMessage } from "../../base/errors.ts";
 import type { PolicySnapshot } from "../../core/policy/snapshot.ts";
-import { compileView, type ViewClaims } from "../../core/policy/view.ts";
+import { createViewCompiler, type ViewClaims } from "../../core/policy/view.ts";
 import type { Authority } from "../../identity/authority.ts";
 import { signView } from "../../identity/view.ts";
 
@@ -24,13 +24,16 @@ export interface ViewPublisherOptions {
 /** Receives signed views, newest last; a slow subscriber may skip older ones. */
 export type ViewSink = (jws: string) => void;
 
+/** Milliseconds in which several changes become one round of views. */
+const REFRESH_DELAY_MS = 5;
+
 /** Signs and pushes views. */
 export class ViewPublisher {
   readonly #options: ViewPublisherOptions;
   readonly #subscribers = new Set<Subscriber>();
   readonly #timer: ReturnType<typeof setInterval>;
   #revision = 0;
-  #scheduled = false;
+  #scheduled: "all" | "binders" | undefined;
 
   constructor(options: ViewPublisherOptions) {
     this.#options = options;
@@ -40,20 +43,21 @@ export class ViewPublisher {
 
   /** Pushes the view of `id` now and at every change; returns the way to stop. */
   subscribe(id: string, sink: ViewSink): () => void {
-    const subscriber: Subscriber = { id, sink, rights: "", issuedAt: 0 };
+    const subscriber: Subscriber = { id, sink, rights: "", issuedAt: 0, binds: false, sent: 0 };
     this.#subscribers.add(subscriber);
-    this.#publish(subscriber, Date.now());
+    const now = Date.now();
+    this.#publish(subscriber, { compile: this.#compiler(now), now });
     return () => this.#subscribers.delete(subscriber);
   }
 
-  /** Compiles every view again, soon and once for many calls; only changed ones are signed and pushed. */
-  refresh(): void {
-    if (this.#scheduled) return;
-    this.#scheduled = true;
-    queueMicrotask(() => {
-      this.#scheduled = false;
-      this.#publishAll(Date.now());
-    });
+  /**
+   * Compiles views again, soon and once for many calls; only changed ones are signed and pushed. `binders`: only
+   * those who offer services, which is all that a newly connected caller changes.
+   */
+  refresh(scope: "all" | "binders" = "all"): void {
+    const isScheduled = this.#scheduled !== undefined;
+    if (!isScheduled || scope === "all") this.#scheduled = scope;
+    if (!isScheduled) setTimeout(() => this.#publishAll(Date.now()), REFRESH_DELAY_MS);
   }
 
   close(): void {
@@ -62,27 +66,38 @@ export class ViewPublisher {
   }
 
   #publishAll(now: number): void {
-    for (const subscriber of this.#subscribers) this.#publish(subscriber, now);
+    const scope = this.#scheduled ?? "all";
+    this.#scheduled = undefined;
+    const compile = this.#compiler(now);
+    for (const subscriber of this.#subscribers) {
+      if (scope === "all" || subscriber.binds) this.#publish(subscriber, { compile, now });
+    }
   }
 
-  #publish(subscriber: Subscriber, now: number): void {
-    const { ttl, snapshot, connected, authority, logger } = this.#options;
+  #compiler(now: number): (id: string) => ViewClaims {
+    const { snapshot, connected, ttl } = this.#options;
     // Revisions grow also over restarts, since a node refuses a view older than the one it holds.
     this.#revision = Math.max(this.#revision + 1, now);
-    const view = compileView(snapshot(), subscriber.id, {
-      revision: this.#revision,
-      now,
-      ttl,
-      knownIdentities: connected(),
-    });
-    const rights = rightsOf(view);
+    const policy = snapshot();
+    const knownIdentities = [...policy.declaredIds, ...connected()];
+    return createViewCompiler(policy, { revision: this.#revision, now, ttl, knownIdentities });
+  }
+
+  #publish(
+    subscriber: Subscriber,
+    { compile, now }: { compile: (id: string) => ViewClaims; now: number },
+  ): void {
+    const { ttl, authority, logger } = this.#options;
+    const view = compile(subscriber.id);
+    const rights = JSON.stringify([view.dial, view.bind]);
     if (rights === subscriber.rights && now - subscriber.issuedAt < ttl / 2) return;
     subscriber.rights = rights;
     subscriber.issuedAt = now;
+    subscriber.binds = view.bind.length > 0;
     signView({ authority, view }).then(
       (jws) => {
         // Signing takes turns: an older view that finishes later must not overtake a newer one.
-        if (view.rev < (subscriber.sent ?? 0) || !this.#subscribers.has(subscriber)) return;
+        if (view.rev < subscriber.sent || !this.#subscribers.has(subscriber)) return;
         subscriber.sent = view.rev;
         subscriber.sink(jws);
       },
@@ -94,11 +109,12 @@ export class ViewPublisher {
 interface Subscriber {
   readonly id: string;
   readonly sink: ViewSink;
+  /** What the last view granted, to tell whether a new one differs. */
   rights: string;
+  /** Milliseconds since the epoch. */
   issuedAt: number;
-  sent?: number;
-}
-
-function rightsOf(view: ViewClaims): string {
-  return JSON.stringify([view.dial, view.bind]);
+  /** Whether it may offer services. */
+  binds: boolean;
+  /** Revision of the last view pushed. */
+  sent: number;
 }
