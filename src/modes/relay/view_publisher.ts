@@ -78,9 +78,12 @@ export class ViewPublisher {
     const { snapshot, connected, ttl } = this.#options;
     // Revisions grow also over restarts, since a node refuses a view older than the one it holds.
     this.#revision = Math.max(this.#revision + 1, now);
-    const policy = snapshot();
-    const knownIdentities = [...policy.declaredIds, ...connected()];
-    return createViewCompiler(policy, { revision: this.#revision, now, ttl, knownIdentities });
+    return createViewCompiler(snapshot(), {
+      revision: this.#revision,
+      now,
+      ttl,
+      knownIdentities: connected(),
+    });
   }
 
   #publish(
