@@ -90,7 +90,7 @@ function readFlags(args: readonly string[], known: CommandSpec["flags"]): Flags 
       ? known[token.name]
       : undefined;
     if (kind === undefined) throw unknownFlag(token.rawName, Object.keys(known));
-    if (kind === "text" && (token.value ?? "") === "") throw new UsageError(`${token.rawName} needs a value`);
+    if (kind === "text" && !isValue(token)) throw new UsageError(`${token.rawName} needs a value`);
     if (kind === "switch" && token.value !== undefined) {
       throw new UsageError(`${token.rawName} takes no value`);
     }
@@ -100,7 +100,14 @@ function readFlags(args: readonly string[], known: CommandSpec["flags"]): Flags 
   return flags;
 }
 
+/** The next flag is no value, unless it was written with `=`. */
+function isValue(
+  { value, inlineValue }: { readonly value?: string | undefined; readonly inlineValue?: boolean | undefined },
+): boolean {
+  return value !== undefined && value !== "" && (inlineValue === true || !value.startsWith("-"));
+}
+
 function unknownFlag(name: string, known: readonly string[]): UsageError {
   const near = closest(name.replace(/^-+/, ""), [...known, "help"]);
-  return new UsageError(`Unknown flag ${name}${near === undefined ? "" : `, did you mean --${near}?`}`);
+  return new UsageError(`Unknown flag ${name}${near === undefined ? "" : ` (did you mean --${near}?)`}`);
 }

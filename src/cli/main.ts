@@ -58,7 +58,7 @@ export async function main(args: readonly string[], io: CommandIo = processIo())
   if (command !== undefined) return await command(rest, io);
   const kind = word.startsWith("-") ? "flag" : "command";
   const near = closest(word, [...COMMANDS.keys()]);
-  const guess = near === undefined ? "" : `, did you mean ${near}?`;
+  const guess = near === undefined ? "" : ` (did you mean ${near}?)`;
   io.stderr(`ginnel: Unknown ${kind} ${JSON.stringify(word)}${guess}. Run ginnel --help.\n`);
   return EXIT.usage;
 }
