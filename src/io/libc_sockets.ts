@@ -15,24 +15,23 @@ export interface SocketOption {
   readonly name: number;
 }
 
-/** One socket; dispose it to close the library, not the socket. */
+/** Our sockets that match, usually one; dispose it to close the library, not the sockets. */
 export interface SocketHandle extends Disposable {
-  /** Sets an integer option; false when the kernel refused. */
+  /** Sets an integer option on all of them; false when the kernel refused. */
   set(option: SocketOption, value: number): boolean;
-  /** Reads an integer option; `undefined` when the kernel refused. */
+  /** Reads an integer option of the first; `undefined` when the kernel refused. */
   get(option: SocketOption): number | undefined;
 }
 
 export const SOL_SOCKET = 1;
 
-/** Finds a socket among our descriptors; throws when there is none, or no permission to look. */
-export function openSocket(query: SocketQuery): SocketHandle {
+/** Finds sockets among our descriptors; throws when there is none, or no permission to look. */
+export function openSockets(query: SocketQuery): SocketHandle {
   const library = Deno.dlopen("libc.so.6", SYMBOLS);
   try {
-    for (const { name } of Deno.readDirSync("/proc/self/fd")) {
-      const socket = new LibcSocket(library, Number(name));
-      if (isSocket(name) && socket.matches(query)) return socket;
-    }
+    const fds = [...Deno.readDirSync("/proc/self/fd")].map(({ name }) => Number(name));
+    const sockets = fds.filter((fd) => isSocket(fd) && matches(library, fd, query));
+    if (sockets.length > 0) return new LibcSockets(library, sockets);
   } catch (error) {
     library.close();
     throw error;
@@ -52,52 +51,58 @@ const SYMBOLS = {
   getsockname: { parameters: ["i32", "buffer", "buffer"], result: "i32" },
 } as const;
 
-class LibcSocket implements SocketHandle {
-  readonly #library: Deno.DynamicLibrary<typeof SYMBOLS>;
-  readonly #fd: number;
+type Libc = Deno.DynamicLibrary<typeof SYMBOLS>;
 
-  constructor(library: Deno.DynamicLibrary<typeof SYMBOLS>, fd: number) {
+class LibcSockets implements SocketHandle {
+  readonly #library: Libc;
+  readonly #fds: readonly number[];
+
+  constructor(library: Libc, fds: readonly number[]) {
     this.#library = library;
-    this.#fd = fd;
+    this.#fds = fds;
   }
 
-  matches(query: SocketQuery): boolean {
-    if (this.#boundPort() !== query.port) return false;
-    const type = this.get(SO_TYPE);
-    if (query.kind === "udp") return type === SOCK_DGRAM;
-    return type === SOCK_STREAM && this.get(SO_ACCEPTCONN) === 1;
-  }
-
-  set(option: SocketOption, value: number): boolean {
+  set({ level, name }: SocketOption, value: number): boolean {
     const bytes = new Int32Array([value]);
-    return this.#library.symbols.setsockopt(this.#fd, option.level, option.name, bytes, 4) === 0;
+    return this.#fds.every((fd) => this.#library.symbols.setsockopt(fd, level, name, bytes, 4) === 0);
   }
 
   get(option: SocketOption): number | undefined {
-    const value = new Int32Array(1);
-    const length = new Uint32Array([4]);
-    const result = this.#library.symbols.getsockopt(this.#fd, option.level, option.name, value, length);
-    return result === 0 ? value[0] : undefined;
+    return readOption(this.#library, this.#fds[0] as number, option);
   }
 
   [Symbol.dispose](): void {
     this.#library.close();
   }
-
-  #boundPort(): number | undefined {
-    // struct sockaddr_in and sockaddr_in6 both hold the port in network order at offset 2.
-    const address = new Uint8Array(128);
-    const length = new Uint32Array([address.length]);
-    if (this.#library.symbols.getsockname(this.#fd, address, length) !== 0) return undefined;
-    return new DataView(address.buffer).getUint16(2);
-  }
 }
 
-function isSocket(name: string): boolean {
+function matches(library: Libc, fd: number, query: SocketQuery): boolean {
+  if (boundPort(library, fd) !== query.port) return false;
+  const type = readOption(library, fd, SO_TYPE);
+  if (query.kind === "udp") return type === SOCK_DGRAM;
+  return type === SOCK_STREAM && readOption(library, fd, SO_ACCEPTCONN) === 1;
+}
+
+function readOption(library: Libc, fd: number, option: SocketOption): number | undefined {
+  const value = new Int32Array(1);
+  const length = new Uint32Array([4]);
+  const result = library.symbols.getsockopt(fd, option.level, option.name, value, length);
+  return result === 0 ? value[0] : undefined;
+}
+
+function boundPort(library: Libc, fd: number): number | undefined {
+  // struct sockaddr_in and sockaddr_in6 both hold the port in network order at offset 2.
+  const address = new Uint8Array(128);
+  const length = new Uint32Array([address.length]);
+  if (library.symbols.getsockname(fd, address, length) !== 0) return undefined;
+  return new DataView(address.buffer).getUint16(2);
+}
+
+function isSocket(fd: number): boolean {
   try {
-    return Deno.readLinkSync(`/proc/self/fd/${name}`).startsWith("socket:");
+    return Deno.readLinkSync(`/proc/self/fd/${fd}`).startsWith("socket:");
   } catch (error) {
-    // The descriptor of the directory listing itself may be gone by now.
+    // The descriptor of the directory listing itself is gone by now.
     if (error instanceof Deno.errors.NotFound) return false;
     throw error;
   }

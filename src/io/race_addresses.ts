@@ -39,7 +39,7 @@ export async function raceAddresses<T>(address: HostPort, options: RaceOptions<T
     if (hostnames.length > attempts.length && await settles(attempt, signal) === "connected") break;
     if (won) break;
   }
-  return await Promise.any(attempts).catch(async (error) => {
+  return await Promise.any(attempts).catch((error) => {
     signal.throwIfAborted();
     throw error instanceof AggregateError ? error.errors[0] : error;
   });

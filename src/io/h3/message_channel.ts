@@ -114,7 +114,7 @@ export class MessageChannel implements ByteChannel {
   }
 
   abort(_reason?: unknown): void {
-    this.#pipe.abort(CUT_FRAME);
+    this.#pipe.abort();
     this.#end({ read: true, write: true });
   }
 
@@ -147,8 +147,5 @@ export class MessageChannel implements ByteChannel {
     this.#options.onDone?.();
   }
 }
-
-/** The header of a DATA frame whose content never comes: whoever reads it sees that the end is not clean. */
-const CUT_FRAME = Uint8Array.of(FRAME_DATA, 1);
 
 function ignore(): void {}

@@ -15,10 +15,6 @@ export interface Pipe {
   closeWrite(): Promise<void>;
   /** Tells the peer that nothing more will be read. Idempotent, never throws. */
   cancelRead(): void;
-  /**
-   * Gives both directions up as abruptly as the transport can. Where that looks like a clean end, and the
-   * stream has the connection to itself, `farewell` is written first: bytes that make the end unclean.
-   * Idempotent, never throws.
-   */
-  abort(farewell?: Uint8Array): void;
+  /** Gives both directions up as abruptly as the transport can. Idempotent, never throws. */
+  abort(): void;
 }

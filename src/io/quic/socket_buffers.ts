@@ -4,7 +4,7 @@
 
 import { errorMessage } from "../../base/errors.ts";
 import type { Logger } from "../../base/log.ts";
-import { openSocket, type SocketHandle, SOL_SOCKET } from "../libc_sockets.ts";
+import { openSockets, type SocketHandle, SOL_SOCKET } from "../libc_sockets.ts";
 
 /** Bytes asked for in each direction. */
 export const SOCKET_BUFFER_SIZE = 8 * 1024 * 1024;
@@ -21,9 +21,9 @@ export interface SocketBuffers {
  */
 export function raiseSocketBuffers(port: number, logger: Logger): SocketBuffers | undefined {
   try {
-    using socket = openSocket({ kind: "udp", port });
-    const receive = raise(socket, { forced: SO_RCVBUFFORCE, plain: SO_RCVBUF });
-    const send = raise(socket, { forced: SO_SNDBUFFORCE, plain: SO_SNDBUF });
+    using sockets = openSockets({ kind: "udp", port });
+    const receive = raise(sockets, { forced: SO_RCVBUFFORCE, plain: SO_RCVBUF });
+    const send = raise(sockets, { forced: SO_SNDBUFFORCE, plain: SO_SNDBUF });
     const fields = { receive, send, wanted: SOCKET_BUFFER_SIZE };
     if (Math.min(receive, send) >= SOCKET_BUFFER_SIZE) logger.debug("socket_buffers_raised", fields);
     else logger.warn("socket_buffers_small", { ...fields, hint: HINT });

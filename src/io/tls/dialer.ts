@@ -67,7 +67,10 @@ class TlsClientConnection implements ClientConnection {
       method: head.method,
       maxFieldSectionSize: MAX_FIELD_SECTION_SIZE,
       onConnectionError: (error) => this.#fail(error),
-      onDone: () => this.#end({ code: 0, reason: "" }),
+      onDone: () => {
+        this.#pipe.close();
+        this.#settle({ code: 0, reason: "" });
+      },
     });
     return await exchange(stream, requestFields(head), options);
   }
@@ -79,16 +82,16 @@ class TlsClientConnection implements ClientConnection {
   }
 
   async close(code: number, reason: string): Promise<void> {
-    this.#end({ code, reason });
+    this.#abort({ code, reason });
     await this.closed;
   }
 
   #fail(error: ProtocolError): void {
-    this.#end({ code: error.wireCode, reason: error.message });
+    this.#abort({ code: error.wireCode, reason: error.message });
   }
 
-  #end(info: CloseInfo): void {
-    this.#pipe.close();
+  #abort(info: CloseInfo): void {
+    this.#pipe.abort();
     this.#settle(info);
   }
 }

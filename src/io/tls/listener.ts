@@ -6,7 +6,7 @@
 import { errorMessage } from "../../base/errors.ts";
 import type { Logger } from "../../base/log.ts";
 import type { ServerConnection } from "../../dataplane/carrier.ts";
-import { openSocket } from "../libc_sockets.ts";
+import { openSockets } from "../libc_sockets.ts";
 import { Queue } from "../queue.ts";
 import { TlsServerConnection } from "./server_connection.ts";
 
@@ -122,8 +122,8 @@ class Listener implements TlsListener {
   /** Accepted connections inherit it; without, small writes wait up to 40 ms for an acknowledgment. */
   #disableDelay(): void {
     try {
-      using socket = openSocket({ kind: "tcp-listener", port: this.port });
-      socket.set(TCP_NODELAY, 1);
+      using sockets = openSockets({ kind: "tcp-listener", port: this.port });
+      sockets.set(TCP_NODELAY, 1);
     } catch (error) {
       this.#logger.warn("tcp_nodelay_unset", { reason: errorMessage(error) });
     }

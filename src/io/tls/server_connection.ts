@@ -92,10 +92,8 @@ export class TlsServerConnection implements ServerConnection {
   async goaway(): Promise<void> {}
 
   close(code: number, reason: string): void {
-    clearTimeout(this.#timer);
-    this.#pipe.close();
-    this.#requests.close();
-    this.#settle({ code, reason });
+    this.#pipe.abort();
+    this.#end({ code, reason });
   }
 
   async #serve(): Promise<void> {
@@ -103,7 +101,10 @@ export class TlsServerConnection implements ServerConnection {
       reads: "request",
       maxFieldSectionSize: this.#options.limits.maxFieldSectionSize,
       onConnectionError: (error) => this.#fail(error),
-      onDone: () => this.close(0, ""),
+      onDone: () => {
+        this.#pipe.close();
+        this.#end({ code: 0, reason: "" });
+      },
     });
     try {
       const event = await stream.readHead();
@@ -112,6 +113,12 @@ export class TlsServerConnection implements ServerConnection {
     } catch (error) {
       await rejectRequest(stream, error);
     }
+  }
+
+  #end(info: CloseInfo): void {
+    clearTimeout(this.#timer);
+    this.#requests.close();
+    this.#settle(info);
   }
 
   /** TLS carries no code: a broken protocol ends the connection, and the log says why. */

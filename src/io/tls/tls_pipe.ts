@@ -4,14 +4,25 @@
 
 import { ChannelResetError } from "../../base/channel.ts";
 import { errorMessage } from "../../base/errors.ts";
+import { FRAME_DATA } from "../../wire/h3/codes.ts";
 import type { Pipe } from "../h3/pipe.ts";
 
-/** The stream that a TLS connection is. */
+/**
+ * The header of a DATA frame whose content never comes. Closing sends close_notify, which alone is a clean
+ * end; behind this the HTTP/3 stream ends inside a frame, and its reader knows that it was cut.
+ */
+const CUT_FRAME = Uint8Array.of(FRAME_DATA, 1);
+
+/** How long an aborted connection may take to get its last bytes out. */
+const ABORT_GRACE_MS = 1_000;
+
+/** The stream that a TLS connection is: it carries HTTP/3 frames and nothing else. */
 export class TlsPipe implements Pipe {
   readonly #conn: Deno.TlsConn;
   /** The write under way and those behind it. */
   #writing: Promise<void> = Promise.resolve();
   #writeClosed: Promise<void> | undefined;
+  #aborted = false;
   #closed = false;
 
   constructor(conn: Deno.TlsConn) {
@@ -40,15 +51,24 @@ export class TlsPipe implements Pipe {
     // TLS cannot refuse one direction; closing the connection after our end does.
   }
 
-  abort(farewell: Uint8Array): void {
-    if (this.#closed) return;
-    // Closing sends close_notify, a clean end; the farewell makes it an unclean one a layer above.
+  abort(): void {
+    if (this.#aborted) return;
+    this.#aborted = true;
+    // Behind the write under way, lest it end up in the middle of its frame; a stuck one is cut as it is.
+    const timer = setTimeout(() => this.#shut(), ABORT_GRACE_MS);
+    this.#enqueue(() => this.#writeAll(CUT_FRAME)).catch(ignore).finally(() => {
+      clearTimeout(timer);
+      this.#shut();
+    });
     this.#writeClosed ??= Promise.resolve();
-    this.#conn.write(farewell).catch(ignore).finally(() => this.close());
   }
 
-  /** Closes the connection. Idempotent. */
+  /** Closes the connection, cleanly if all was written; an abort under way goes first. Idempotent. */
   close(): void {
+    if (!this.#aborted) this.#shut();
+  }
+
+  #shut(): void {
     if (this.#closed) return;
     this.#closed = true;
     this.#conn.close();
