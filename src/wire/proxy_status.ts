@@ -55,18 +55,19 @@ class FieldParser {
   #offset = 0;
 
   constructor(text: string) {
-    this.#text = text.replace(/^ +| +$/g, "");
+    this.#text = text;
   }
 
   parse(): ProxyStatus[] | undefined {
     const members: ProxyStatus[] = [];
+    this.#take(/ */y);
     while (this.#offset < this.#text.length) {
       const member = this.#member();
       if (member === undefined) return undefined;
       members.push(member);
       this.#take(/[ \t]*/y);
       if (this.#offset === this.#text.length) return members;
-      if (this.#take(/,[ \t]*/y) === undefined || this.#offset === this.#text.length) return undefined;
+      if (this.#take(/,[ \t]*/y) === undefined) return undefined;
     }
     return undefined;
   }

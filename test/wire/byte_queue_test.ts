@@ -30,10 +30,10 @@ Deno.test("ByteQueue never overwrites what it gave away", () => {
 
 Deno.test("ByteQueue behaves like an array of bytes", () => {
   const operation = fc.oneof(
-    fc.uint8Array({ maxLength: 600 }).map((bytes) => ({ push: bytes })),
+    fc.uint8Array({ maxLength: 600, size: "max" }).map((bytes) => ({ push: bytes })),
     fc.nat(600).map((count) => ({ take: count })),
   );
-  fc.assert(fc.property(fc.array(operation, { maxLength: 40 }), (operations) => {
+  fc.assert(fc.property(fc.array(operation, { maxLength: 40, size: "max" }), (operations) => {
     const queue = new ByteQueue();
     const model: number[] = [];
     for (const operation of operations) {

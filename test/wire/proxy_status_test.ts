@@ -19,19 +19,23 @@ Deno.test("encodeProxyStatus() writes a token, or a string where it must", () =>
     encodeProxyStatus({ proxy: "relay-1", error: "connection_refused", details: 'say "no" \\ é\n' }),
     'relay-1; error=connection_refused; details="say \\"no\\" \\\\ ??"',
   );
+  assert.equal(
+    encodeProxyStatus({ proxy: "r", details: "x".repeat(257) }),
+    `r; details="${"x".repeat(256)}"`,
+  );
   assert.throws(() => encodeProxyStatus({ proxy: "r", error: "not a token" }), RangeError);
   assert.throws(() => encodeProxyStatus({ proxy: "r", error: "" }), RangeError);
 });
 
 Deno.test("Proxy-Status of any text survives the round trip as far as it can be said", () => {
-  const ascii = fc.string({ unit: "binary-ascii", maxLength: 300 });
+  const ascii = fc.string({ unit: "binary-ascii", maxLength: 60 });
   const token = fc.stringMatching(/^[A-Za-z*][A-Za-z0-9!#$%&'*+.^_`|~:/-]{0,30}$/);
   fc.assert(fc.property(ascii, token, ascii, (proxy, error, details) => {
     const visible = (text: string) => text.replace(/[^\x20-\x7e]/g, "?");
     assert.deepEqual(parseProxyStatus(encodeProxyStatus({ proxy, error, details })), {
       proxy: visible(proxy),
       error,
-      details: visible(details.slice(0, 256)),
+      details: visible(details),
     });
   }));
 });

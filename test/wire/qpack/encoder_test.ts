@@ -10,6 +10,7 @@ Deno.test("encodeFieldSection() takes one byte for a field of the static table",
 Deno.test("encodeFieldSection() refers to a static name and uses Huffman only where it is shorter", () => {
   assert.equal(toHex(encodeFieldSection([[":status", "502"]])), "00005f09826c02");
   assert.equal(toHex(encodeFieldSection([[":path", "{{{"]])), "000051037b7b7b");
+  assert.equal(toHex(encodeFieldSection([[":path", "X"]])), "0000510158");
 });
 
 Deno.test("encodeFieldSection() marks credentials as never to be indexed [RFC9204-4.5.4]", () => {

@@ -52,13 +52,16 @@ Deno.test("writePrefixInt() keeps the flags above the prefix", () => {
 Deno.test("PrefixIntReader reads 62 bits and refuses more [RFC7541-5.1]", () => {
   const largest = fromHex("ff80feffffffffffff3f");
   assert.equal(decode(largest, 8), 2 ** 62);
-  for (const tooLong of ["ffffffffffffffffffff01", "ff80808080808080808000", "ffffffffffffffffffff7f"]) {
+  for (const tooLong of ["ffffffffffffffffffff01", "ff80808080808080808000", "ffffffffffffffffff60"]) {
     assert.throws(() => decode(fromHex(tooLong), 8), { wireCode: QPACK_DECOMPRESSION_FAILED });
   }
 });
 
 Deno.test("PrefixIntReader agrees with exact arithmetic on any bytes", () => {
-  const input = fc.tuple(fc.constantFrom(...ALL_BITS), fc.uint8Array({ minLength: 1, maxLength: 12 }));
+  const input = fc.tuple(
+    fc.constantFrom(...ALL_BITS),
+    fc.uint8Array({ minLength: 1, maxLength: 12, size: "max" }),
+  );
   fc.assert(fc.property(input, ([bits, bytes]) => {
     let value: number | undefined;
     try {

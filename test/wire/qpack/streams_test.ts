@@ -53,7 +53,7 @@ Deno.test("QPACK stream readers refuse integers without end", () => {
 
 Deno.test("QPACK stream readers say the same whole and byte by byte, and throw only declared errors", () => {
   const corpus = [...readCorpus("qpack_streams").values()];
-  const input = fc.oneof(fc.uint8Array({ maxLength: 32 }), fc.constantFrom(...corpus));
+  const input = fc.oneof(fc.uint8Array({ maxLength: 32, size: "max" }), fc.constantFrom(...corpus));
   fc.assert(fc.property(input, (bytes) => {
     for (const create of [() => new QpackEncoderStreamReader(), () => new QpackDecoderStreamReader()]) {
       assert.equal(outcome(() => create().push(bytes)), outcome(() => push(create(), bytes)));
