@@ -79,8 +79,6 @@ export const viewMessageSchema = z.union([
 export type ControlMessage = z.infer<typeof controlMessageSchema>;
 /** See {@linkcode flowHeaderSchema}. */
 export type FlowHeader = z.infer<typeof flowHeaderSchema>;
-/** See {@linkcode flowStatusSchema}. */
-export type FlowStatus = z.infer<typeof flowStatusSchema>;
 /** See {@linkcode viewMessageSchema}. */
 export type ViewMessage = z.infer<typeof viewMessageSchema>;
 
