@@ -17,7 +17,7 @@ export const LAYERS: readonly (readonly string[])[] = [
 export const NOT_YET: Readonly<Record<string, string>> = {
   api: "arrives with issue 4",
   control: "arrives with issue 4",
-  sdk: "arrives with issue 4",
+  sdk: "arrives with issue 5",
   store: "arrives with issue 4",
 };
 

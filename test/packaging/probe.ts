@@ -1,0 +1,33 @@
+/** A program to pack in tests of the self-extracting file: it tells what it was started with. */
+
+const [command = "tell", ...rest] = Deno.args;
+
+switch (command) {
+  case "tell": {
+    const names = ["net", "read", "write", "env", "sys", "ffi"] as const;
+    const permissions = Object.fromEntries(
+      names.map((name) => [name, Deno.permissions.querySync({ name }).state]),
+    );
+    const runtime = Deno.execPath();
+    const refused = { subprocess: isRefused(() => new Deno.Command("/bin/true").outputSync()) };
+    console.log(JSON.stringify({ args: rest, arch: Deno.build.arch, runtime, permissions, refused }));
+    break;
+  }
+  case "exit":
+    Deno.exit(Number(rest[0]));
+    break;
+  case "term":
+    Deno.addSignalListener("SIGTERM", () => Deno.exit(42));
+    console.log("ready");
+    await Deno.stdin.read(new Uint8Array(1));
+    break;
+}
+
+function isRefused(attempt: () => void): boolean {
+  try {
+    attempt();
+    return false;
+  } catch (error) {
+    return error instanceof Deno.errors.NotCapable;
+  }
+}
