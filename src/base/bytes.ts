@@ -3,7 +3,7 @@
  */
 
 const ENCODER = new TextEncoder();
-const STRICT_DECODER = new TextDecoder("utf-8", { fatal: true });
+const STRICT_DECODER = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 
 /** Encodes text as UTF-8. */
 export function utf8(text: string): Uint8Array<ArrayBuffer> {

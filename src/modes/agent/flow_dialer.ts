@@ -12,6 +12,7 @@ import { openFlow } from "../../dataplane/flow.ts";
 import { tcpPath } from "../../wire/masque/uri.ts";
 import { parseProxyStatus } from "../../wire/proxy_status.ts";
 import type { RelayClient } from "../shared/relay_client.ts";
+import { AVOID_HEADER, CONNECTOR_HEADER, INSTANCE_HEADER, SEALED_HEADER } from "../shared/relay_protocol.ts";
 import type { ViewHolder } from "../shared/view_holder.ts";
 import { type FlowTarget, FlowUnavailableError } from "./local_flow.ts";
 import type { ConnectorChoice, SessionPool } from "./sessions.ts";
@@ -127,8 +128,8 @@ export class FlowDialer {
   ): Promise<Choice> {
     const signal = AbortSignal.any([options.signal, AbortSignal.timeout(RELAY_TIMEOUT_MS)]);
     const carrier = await relay.tls.take();
-    const headers: [string, string][] = [["ginnel-sealed", "?1"]];
-    if (options.avoid.length > 0) headers.push(["ginnel-avoid", options.avoid.join(", ")]);
+    const headers: [string, string][] = [[SEALED_HEADER, "?1"]];
+    if (options.avoid.length > 0) headers.push([AVOID_HEADER, options.avoid.join(", ")]);
     if (carrier !== undefined) headers.push(["authorization", await relay.authorization()]);
     const exchange = await requestOn(carrier, relay, {
       method: "CONNECT",
@@ -142,8 +143,8 @@ export class FlowDialer {
       body.abort();
       throw refusedByRelay(head.status, head.headers.get("proxy-status"));
     }
-    const uri = head.headers.get("ginnel-connector");
-    const instance = head.headers.get("ginnel-instance");
+    const uri = head.headers.get(CONNECTOR_HEADER);
+    const instance = head.headers.get(INSTANCE_HEADER);
     // The relay chooses among the connectors that the view allows, and among no others.
     if (uri === undefined || instance === undefined || !this.#mayBind(uri, target.service)) {
       body.abort();

@@ -8,6 +8,8 @@ import type { Logger } from "../../base/log.ts";
 import { openSession, type Session } from "../../dataplane/session.ts";
 import type { Identity } from "../../identity/identity_file.ts";
 import { parseSpiffeId } from "../../identity/spiffe_id.ts";
+import { sessionPath } from "../../wire/masque/uri.ts";
+import { INSTANCE_HEADER } from "../shared/relay_protocol.ts";
 import type { RelayClient } from "../shared/relay_client.ts";
 
 /** A connector process that a relay chose. */
@@ -81,8 +83,8 @@ export class SessionPool {
       method: "CONNECT",
       protocol: "connect-tcp",
       scheme: "https",
-      path: `/.well-known/ginnel/session/${encodeURIComponent(name)}/`,
-      headers: [["ginnel-instance", connector.instance]],
+      path: sessionPath(name),
+      headers: [[INSTANCE_HEADER, connector.instance]],
     }, { signal });
     if (head.status !== 200) {
       body.abort();

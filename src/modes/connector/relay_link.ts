@@ -9,7 +9,9 @@ import { sleep } from "../../base/async.ts";
 import type { Logger } from "../../base/log.ts";
 import type { ClientConnection, WebTransportSession } from "../../dataplane/carrier.ts";
 import { type ControlMessage, controlMessageSchema } from "../../wire/control/messages.ts";
+import { CONNECTOR_PATH } from "../../wire/masque/uri.ts";
 import { MessageWriter, readMessages } from "../shared/message_channel.ts";
+import { INSTANCE_HEADER, PARK_PROTOCOL } from "../shared/relay_protocol.ts";
 import { prefixedChannel } from "../shared/prefixed_channel.ts";
 import type { RelayClient } from "../shared/relay_client.ts";
 import type { FlowServer } from "./flow_server.ts";
@@ -57,8 +59,8 @@ export class RelayLink {
     const { client, instance } = this.#options;
     const session = await connection.connectWebTransport({
       authority: client().authority,
-      path: "/.well-known/ginnel/connector",
-      headers: [["ginnel-instance", instance]],
+      path: CONNECTOR_PATH,
+      headers: [[INSTANCE_HEADER, instance]],
     });
     const control = await session.openStream();
     this.#control = new MessageWriter(control);
@@ -165,11 +167,11 @@ export class RelayLink {
       if (carrier === undefined) return undefined;
       const { head, body } = await carrier.request({
         method: "CONNECT",
-        protocol: "ginnel-reverse",
+        protocol: PARK_PROTOCOL,
         scheme: "https",
         authority: client().authority,
-        path: "/.well-known/ginnel/connector",
-        headers: [["authorization", await client().authorization()], ["ginnel-instance", instance]],
+        path: CONNECTOR_PATH,
+        headers: [["authorization", await client().authorization()], [INSTANCE_HEADER, instance]],
       });
       if (head.status === 200) return body;
       body.abort();

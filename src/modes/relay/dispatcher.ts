@@ -6,6 +6,7 @@
 import { parseHostPort } from "../../base/address.ts";
 import type { RequestHead, ServerRequest } from "../../dataplane/carrier.ts";
 import { parseMasquePath } from "../../wire/masque/uri.ts";
+import { AVOID_HEADER, PARK_PROTOCOL, SEALED_HEADER } from "../shared/relay_protocol.ts";
 import { serviceOfHost } from "../shared/service_host.ts";
 
 /** A request understood. */
@@ -20,18 +21,6 @@ export type Route =
 
 /** How a flow's bytes travel in the request's body. */
 export type TcpFraming = "sealed" | "raw" | "capsules";
-
-/** Header by which an agent says that the body carries sealed records. */
-export const SEALED_HEADER = "ginnel-sealed";
-/** Header by which a connector tells its processes apart, and the relay tells an agent which one it chose. */
-export const INSTANCE_HEADER = "ginnel-instance";
-/** Header naming the SPIFFE ID of the connector chosen for a flow. */
-export const CONNECTOR_HEADER = "ginnel-connector";
-/** Header listing connector instances an agent does not want again for this flow. */
-export const AVOID_HEADER = "ginnel-avoid";
-
-/** Extended CONNECT protocol by which a connector parks a TLS connection for a later flow. */
-export const PARK_PROTOCOL = "ginnel-reverse";
 
 /** Reads what a request asks for. */
 export function routeRequest(head: RequestHead): Route {

@@ -19,16 +19,11 @@ import { listenTls } from "../../io/tls/listener.ts";
 import { AuditLog } from "../../telemetry/audit.ts";
 import { HealthServer } from "../../telemetry/health.ts";
 import type { ModeContext, Running } from "../running.ts";
+import { CONNECTOR_HEADER, INSTANCE_HEADER } from "../shared/relay_protocol.ts";
 import { serveBrowser } from "./browser_session.ts";
 import { capsuleChannel } from "./capsule_channel.ts";
 import { ConnectorLink } from "./connector_link.ts";
-import {
-  avoidedInstances,
-  CONNECTOR_HEADER,
-  INSTANCE_HEADER,
-  type Route,
-  routeRequest,
-} from "./dispatcher.ts";
+import { avoidedInstances, type Route, routeRequest } from "./dispatcher.ts";
 import { FlowBroker, type FlowResult } from "./flow_broker.ts";
 import { type Peer, Peers } from "./peers.ts";
 import { PolicyStore } from "./policy_store.ts";
@@ -93,14 +88,15 @@ class Relay implements Running {
     const health = config.health === null
       ? undefined
       : await HealthServer.start({ address: config.health, logger });
-    let relay: Relay | undefined;
+    const holder: { relay?: Relay } = {};
     const policy = await PolicyStore.open({
       paths: config.policy,
       trustDomain: identity.id.trustDomain,
       logger,
-      onChange: () => relay?.policyChanged(),
+      onChange: () => holder.relay?.policyChanged(),
     });
-    relay = new Relay(parts, { audit, policy, health, authority });
+    const relay = new Relay(parts, { audit, policy, health, authority });
+    holder.relay = relay;
     await relay.#listen(identity);
     return relay;
   }

@@ -15,6 +15,7 @@ import type { Identity } from "../../identity/identity_file.ts";
 import { createProof } from "../../identity/proof.ts";
 import { relayServerName } from "../../identity/spiffe_id.ts";
 import { type ViewMessage, viewMessageSchema } from "../../wire/control/messages.ts";
+import { VIEW_PATH } from "../../wire/masque/uri.ts";
 import { LineReader } from "./line_reader.ts";
 import type { TlsCarrier } from "./tls_carrier.ts";
 import type { ViewHolder } from "./view_holder.ts";
@@ -159,7 +160,7 @@ export class RelayClient {
       method: "GET",
       scheme: "https",
       authority: this.authority,
-      path: "/.well-known/ginnel/view",
+      path: VIEW_PATH,
       headers: [["authorization", await this.authorization()]],
     }, { signal, end: true });
     if (head.status !== 200) {
