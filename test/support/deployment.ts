@@ -106,6 +106,13 @@ export class Deployment implements AsyncDisposable {
     return relay;
   }
 
+  /** Writes a node's config and returns its path. */
+  async writeConfig(name: string, config: Readonly<Record<string, unknown>>): Promise<string> {
+    const path = `${this.folder}/${name}.config.json`;
+    await Deno.writeTextFile(path, JSON.stringify(config, undefined, 2));
+    return path;
+  }
+
   /** Writes a node's config and starts it. */
   async start(
     name: string,
@@ -113,8 +120,7 @@ export class Deployment implements AsyncDisposable {
     options: StartOptions = {},
   ): Promise<ManagedProcess> {
     const { wrap = (command) => command } = options;
-    const path = `${this.folder}/${name}.config.json`;
-    await Deno.writeTextFile(path, JSON.stringify(config, undefined, 2));
+    const path = await this.writeConfig(name, config);
     const node = ManagedProcess.spawn(wrap([...this.#program, "run", "--config", path]), { name });
     this.#nodes.push(node);
     return node;
