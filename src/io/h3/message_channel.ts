@@ -5,6 +5,7 @@
 
 import { type ByteChannel, ChannelResetError } from "../../base/channel.ts";
 import { concat } from "../../base/bytes.ts";
+import { widenIntoHeadroom } from "../../base/headroom.ts";
 import { errorMessage, ProtocolError } from "../../base/errors.ts";
 import { FRAME_DATA, FRAME_HEADERS } from "../../wire/h3/codes.ts";
 import { encodeFrame, frameHeaderSize, writeFrameHeader } from "../../wire/h3/frame.ts";
@@ -16,10 +17,6 @@ import {
 import { encodeFieldSection } from "../../wire/qpack/encoder.ts";
 import type { Field } from "../../wire/qpack/static_table.ts";
 import type { Pipe } from "./pipe.ts";
-import { ReadAhead } from "./read_ahead.ts";
-
-/** Up to this many bytes a write is copied behind its frame header: cheaper than a second write. */
-const COPY_LIMIT = 16_384;
 
 /** What a {@linkcode MessageChannel} starts from. */
 export interface MessageChannelOptions extends MessageDecoderOptions {
@@ -34,7 +31,6 @@ export interface MessageChannelOptions extends MessageDecoderOptions {
 /** A request stream; once its head is read, the {@linkcode ByteChannel} of its content. */
 export class MessageChannel implements ByteChannel {
   readonly #pipe: Pipe;
-  readonly #reads: ReadAhead;
   readonly #decoder: MessageDecoder;
   readonly #options: MessageChannelOptions;
   #readEnded = false;
@@ -43,7 +39,6 @@ export class MessageChannel implements ByteChannel {
 
   constructor(pipe: Pipe, options: MessageChannelOptions) {
     this.#pipe = pipe;
-    this.#reads = new ReadAhead(pipe);
     this.#decoder = new MessageDecoder(options);
     this.#options = options;
     if (options.rest !== undefined) this.#decoder.push(options.rest);
@@ -92,16 +87,16 @@ export class MessageChannel implements ByteChannel {
 
   async write(bytes: Uint8Array): Promise<void> {
     if (bytes.length === 0) return;
-    const size = frameHeaderSize(FRAME_DATA, bytes.length);
-    const copy = bytes.length <= COPY_LIMIT;
-    const head = new Uint8Array(copy ? size + bytes.length : size);
-    writeFrameHeader(head, 0, { type: FRAME_DATA, length: bytes.length });
-    if (copy) {
-      head.set(bytes, size);
-      return await this.#pipe.write(head);
+    const length = bytes.length;
+    const size = frameHeaderSize(FRAME_DATA, length);
+    let frame = widenIntoHeadroom(bytes, size);
+    if (frame === undefined) {
+      // Copying costs less than a second write, which also is a second packet or TLS record.
+      frame = new Uint8Array(size + length);
+      frame.set(bytes, size);
     }
-    this.#pipe.write(head).catch(ignore);
-    await this.#pipe.write(bytes);
+    writeFrameHeader(frame, 0, { type: FRAME_DATA, length });
+    await this.#pipe.write(frame);
   }
 
   async closeWrite(): Promise<void> {
@@ -123,7 +118,7 @@ export class MessageChannel implements ByteChannel {
       for (;;) {
         const event = this.#decoder.next();
         if (event !== undefined) return event;
-        const chunk = await this.#reads.next();
+        const chunk = await this.#pipe.next();
         if (chunk === null) {
           this.#decoder.end();
           this.#end({ read: true });
@@ -147,5 +142,3 @@ export class MessageChannel implements ByteChannel {
     this.#options.onDone?.();
   }
 }
-
-function ignore(): void {}

@@ -5,10 +5,10 @@
 /** A two-way transport stream. Failures reject with `ChannelResetError`. */
 export interface Pipe {
   /**
-   * Reads at least one byte into `target`, taking its buffer for good; resolves with the bytes read, which
-   * begin where `target` began, or with `null` at the peer's clean end. One read at a time.
+   * Resolves with the next bytes (never empty), in a buffer with headroom, or with `null` at the peer's clean
+   * end. The view of the call before is invalid from now on. One call at a time.
    */
-  read(target: Uint8Array<ArrayBuffer>): Promise<Uint8Array<ArrayBuffer> | null>;
+  next(): Promise<Uint8Array<ArrayBuffer> | null>;
   /** Writes all of `bytes`; calls may overlap and keep their order. */
   write(bytes: Uint8Array): Promise<void>;
   /** Ends our direction cleanly. Idempotent. */

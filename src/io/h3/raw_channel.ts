@@ -4,7 +4,6 @@
 
 import { type ByteChannel, HEADROOM } from "../../base/channel.ts";
 import type { Pipe } from "./pipe.ts";
-import { ReadAhead } from "./read_ahead.ts";
 
 /** What a {@linkcode RawChannel} starts from. */
 export interface RawChannelOptions {
@@ -17,7 +16,6 @@ export interface RawChannelOptions {
 /** A {@linkcode ByteChannel} over a pipe. */
 export class RawChannel implements ByteChannel {
   readonly #pipe: Pipe;
-  readonly #reads: ReadAhead;
   #rest: Uint8Array<ArrayBuffer> | undefined;
   #onDone: (() => void) | undefined;
   #readEnded = false;
@@ -25,7 +23,6 @@ export class RawChannel implements ByteChannel {
 
   constructor(pipe: Pipe, options: RawChannelOptions = {}) {
     this.#pipe = pipe;
-    this.#reads = new ReadAhead(pipe);
     if (options.rest !== undefined && options.rest.length > 0) this.#rest = withHeadroom(options.rest);
     this.#onDone = options.onDone;
   }
@@ -37,7 +34,7 @@ export class RawChannel implements ByteChannel {
       return rest;
     }
     try {
-      const bytes = await this.#reads.next();
+      const bytes = await this.#pipe.next();
       if (bytes === null) this.#end({ read: true });
       return bytes;
     } catch (error) {

@@ -16,7 +16,7 @@ import {
 } from "../../wire/h3/control.ts";
 import type { LocalSettings, Settings } from "../../wire/h3/settings.ts";
 import { StreamSignalReader } from "../../wire/h3/stream_signal.ts";
-import { MIN_READ_SIZE } from "../h3/read_ahead.ts";
+import { MIN_READ_SIZE } from "../h3/read_size.ts";
 import { QuicPipe } from "./quic_pipe.ts";
 import { SessionTable } from "./session_table.ts";
 

@@ -6,6 +6,7 @@
 import { ChannelResetError } from "../../base/channel.ts";
 import { errorMessage } from "../../base/errors.ts";
 import type { Pipe } from "../h3/pipe.ts";
+import { ReadAhead } from "./read_ahead.ts";
 
 /** The halves of a stream; a one-way stream has only one. */
 export interface QuicPipeHalves {
@@ -17,6 +18,7 @@ export interface QuicPipeHalves {
 export class QuicPipe implements Pipe {
   readonly #reader: ReadableStreamBYOBReader | undefined;
   readonly #writer: WritableStreamDefaultWriter<Uint8Array> | undefined;
+  readonly #ahead = new ReadAhead((target) => this.read(target));
   #writeClosed: Promise<void> | undefined;
 
   constructor(halves: QuicPipeHalves) {
@@ -24,6 +26,14 @@ export class QuicPipe implements Pipe {
     this.#writer = halves.writable?.getWriter();
   }
 
+  next(): Promise<Uint8Array<ArrayBuffer> | null> {
+    return this.#ahead.next();
+  }
+
+  /**
+   * Reads at least one byte into `target`, whose buffer moves into the result, or `null` at the end: for the
+   * first bytes of a stream, before `next()` reads ahead.
+   */
   async read(target: Uint8Array<ArrayBuffer>): Promise<Uint8Array<ArrayBuffer> | null> {
     if (this.#reader === undefined) return null;
     try {

@@ -6,6 +6,7 @@ import { ChannelResetError } from "../../base/channel.ts";
 import { errorMessage } from "../../base/errors.ts";
 import { FRAME_DATA } from "../../wire/h3/codes.ts";
 import type { Pipe } from "../h3/pipe.ts";
+import { FillAhead } from "./fill_ahead.ts";
 
 /**
  * The header of a DATA frame whose content never comes. Closing sends close_notify, which alone is a clean
@@ -25,17 +26,14 @@ export class TlsPipe implements Pipe {
   #aborted = false;
   #closed = false;
 
+  readonly #ahead = new FillAhead((target) => this.#read(target));
+
   constructor(conn: Deno.TlsConn) {
     this.#conn = conn;
   }
 
-  async read(target: Uint8Array<ArrayBuffer>): Promise<Uint8Array<ArrayBuffer> | null> {
-    try {
-      const length = await this.#conn.read(target);
-      return length === null ? null : target.subarray(0, length);
-    } catch (error) {
-      throw new ChannelResetError(`Connection broke while reading: ${errorMessage(error)}`, { cause: error });
-    }
+  next(): Promise<Uint8Array<ArrayBuffer> | null> {
+    return this.#ahead.next();
   }
 
   write(bytes: Uint8Array): Promise<void> {
@@ -80,6 +78,14 @@ export class TlsPipe implements Pipe {
     });
     this.#writing = done.catch(ignore);
     return done;
+  }
+
+  async #read(target: Uint8Array): Promise<number | null> {
+    try {
+      return await this.#conn.read(target);
+    } catch (error) {
+      throw new ChannelResetError(`Connection broke while reading: ${errorMessage(error)}`, { cause: error });
+    }
   }
 
   async #writeAll(bytes: Uint8Array): Promise<void> {
