@@ -10,6 +10,7 @@ import type { Logger } from "../../base/log.ts";
 import { FlowRefusedError, type ResetReason } from "../../dataplane/errors.ts";
 import { acceptFlow, type FlowDecision } from "../../dataplane/flow.ts";
 import { acceptSession } from "../../dataplane/session.ts";
+import { SessionTable } from "../../dataplane/session_table.ts";
 import { splice } from "../../dataplane/splice.ts";
 import type { Identity } from "../../identity/identity_file.ts";
 import { DialError } from "../../io/tcp/dial.ts";
@@ -19,7 +20,6 @@ import { readFirstMessage } from "../shared/message_channel.ts";
 import { prefixedChannel } from "../shared/prefixed_channel.ts";
 import type { ViewHolder } from "../shared/view_holder.ts";
 import type { OfferedService } from "./services.ts";
-import { SessionTable } from "./session_table.ts";
 
 /** What serving flows needs. */
 export interface FlowServerOptions {
@@ -34,6 +34,9 @@ const OPENING_TIMEOUT_MS = 10_000;
 
 /** Milliseconds to wait for a view that already knows a caller the relay has just admitted. */
 const VIEW_WAIT_MS = 1_000;
+
+/** Sessions held at once: one for each agent process, some 40 KB each. */
+const MAX_SESSIONS = 10_000;
 
 /** Serves the streams of all relays. */
 export class FlowServer {
@@ -70,11 +73,11 @@ export class FlowServer {
   /** Ends all sessions and flows. */
   close(reason: string): void {
     for (const flow of this.#live) flow.abort.abort(new Error(reason));
-    for (const session of this.#sessions.all()) session.close(reason);
+    for (const session of this.#sessions.values()) session.close(reason);
   }
 
   async #serveSession(channel: ByteChannel): Promise<void> {
-    if (this.#sessions.isFull) return await answer(channel, 503);
+    if (this.#sessions.size >= MAX_SESSIONS) return await answer(channel, 503);
     await channel.write(encodeMessage({ status: 200 }));
     const identity = this.#options.identity();
     const session = await acceptSession({
@@ -179,7 +182,7 @@ export class FlowServer {
       }
     }
     const callers = new Set(this.#options.views.current?.bind.flatMap((entry) => entry.dial));
-    for (const session of this.#sessions.all()) {
+    for (const session of this.#sessions.values()) {
       if (!callers.has(session.peer.uri)) session.close("the view no longer knows this caller");
     }
   }
