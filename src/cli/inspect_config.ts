@@ -91,7 +91,11 @@ async function inspectRelay(
     findings.push({ verdict: "ok", subject: "policy", text });
     const domain = identity?.id.trustDomain;
     const { warnings } = compilePolicy(document, domain === undefined ? {} : { trustDomain: domain });
-    findings.push(...describeWarnings(warnings));
+    // Identities need no declaration; a policy that declares some is taken to declare all it names.
+    const areUndeclaredFine = document.identities.length === 0;
+    findings.push(...describeWarnings(
+      warnings.filter(({ reason }) => !(areUndeclaredFine && reason === "undeclared_identity")),
+    ));
   }
   const authority = await attempt("authority", findings, () => loadAuthority(config.authority.key));
   if (authority !== undefined) {

@@ -11,6 +11,7 @@ import type { Running } from "../modes/running.ts";
 import type { CommandIo } from "./ca.ts";
 import { execute, EXIT, type Flags, requireFlag } from "./command.ts";
 import { onReload, untilStopped } from "./stop_signal.ts";
+import { logStrayRejections } from "./stray_rejections.ts";
 
 const HELP = `Usage: ginnel run --config FILE
 
@@ -51,17 +52,4 @@ async function reload(running: Running, logger: Logger): Promise<void> {
   } catch (error) {
     logger.error("reload_failed", { code: errorCode(error), reason: errorMessage(error) });
   }
-}
-
-/** One peer's connection that fails in a way nobody awaits must not take the node down. */
-function logStrayRejections(logger: Logger): void {
-  globalThis.addEventListener("unhandledrejection", (event) => {
-    event.preventDefault();
-    const { reason } = event;
-    logger.error("unhandled_rejection", {
-      code: errorCode(reason),
-      reason: errorMessage(reason),
-      stack: reason instanceof Error ? reason.stack : undefined,
-    });
-  });
 }

@@ -19,6 +19,8 @@ const SMALL_READS_TO_SHRINK = 32;
 export interface SocketChannel extends ByteChannel {
   /** Resolves once the socket is closed, by both ends finishing or by a reset. */
   readonly closed: Promise<void>;
+  /** Ends both directions at once without a reset, for a peer that is to notice nothing. Idempotent. */
+  close(): void;
 }
 
 /** Wraps a connected socket, which from now on belongs to the channel. */
@@ -99,6 +101,12 @@ class ConnChannel implements SocketChannel {
     if (!this.#open) return;
     this.#failure ??= new ChannelResetError("Channel aborted", { cause: reason });
     if ("setNoDelay" in this.#conn) resetConnection(this.#conn);
+    this.#close();
+  }
+
+  close(): void {
+    if (!this.#open) return;
+    this.#failure ??= new ChannelResetError("Channel closed");
     this.#close();
   }
 

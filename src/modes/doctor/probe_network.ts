@@ -14,7 +14,7 @@ import { dialTls } from "../../io/tls/dialer.ts";
 import type { RelayAddress } from "../shared/relay_client.ts";
 
 /** Milliseconds each attempt may take. */
-const PROBE_TIMEOUT = 5_000;
+const PROBE_TIMEOUT = 3_000;
 
 /** Sends a datagram to ourselves; rejects when it does not come back. */
 export async function probeUdp(): Promise<void> {
@@ -76,7 +76,5 @@ export async function probeRelay(
 
 /** Connects to an upstream and leaves it in peace. */
 export async function probeUpstream(upstream: Upstream): Promise<void> {
-  const channel = await dialUpstream(upstream, { timeout: PROBE_TIMEOUT });
-  await channel.closeWrite();
-  channel.abort();
+  (await dialUpstream(upstream, { timeout: PROBE_TIMEOUT })).close();
 }

@@ -133,6 +133,17 @@ Deno.test("closeWrite() reaches the peer as an end while the other direction goe
   peer.close();
 });
 
+Deno.test("close() is a clean end for the peer, and fails what was pending", async () => {
+  const { channel, peer } = await tcpPair();
+  const pending = assert.rejects(channel.read(), ChannelResetError);
+  channel.close();
+  channel.close();
+  await Promise.all([pending, channel.closed]);
+  assert.equal(await peer.read(new Uint8Array(1)), null);
+  await assert.rejects(channel.write(Uint8Array.of(1)), ChannelResetError);
+  peer.close();
+});
+
 Deno.test("a peer's half-close ends reads and leaves writes working", async () => {
   const { channel, peer } = await tcpPair();
   await peer.closeWrite();
