@@ -25,7 +25,7 @@ export interface CommandSpec {
 }
 
 /** The command line makes no sense. */
-export class UsageError extends Error {}
+class UsageError extends Error {}
 
 /** Runs a command: handles `--help`, refuses what it does not know, reports what goes wrong. */
 export async function execute(spec: CommandSpec, args: readonly string[], io: CommandIo): Promise<number> {
@@ -54,7 +54,7 @@ export function requireFlag(flags: Flags, name: string, placeholder: string): st
 }
 
 /** What a person reads of an error: what is wrong, and what to do about it where that is known. */
-export function describeError(error: unknown, command: string): string {
+function describeError(error: unknown, command: string): string {
   // Every line of a config error names its file and place: a prefix would only hide them.
   if (error instanceof ConfigError) return `${error.message}\n`;
   const hint = error instanceof GinnelError && error.hint !== undefined ? `. ${error.hint}` : "";

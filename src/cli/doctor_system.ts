@@ -3,7 +3,7 @@
  */
 
 import { errorMessage } from "../base/errors.ts";
-import { probeSocketBuffers, probeUdp } from "../modes/doctor/probe_network.ts";
+import { probeLibc, probeSocketBuffers, probeUdp } from "../modes/doctor/probe_network.ts";
 import type { Finding } from "./report.ts";
 
 /** The runtime this version was tested with. */
@@ -25,7 +25,7 @@ export async function inspectSystem(now: number): Promise<Finding[]> {
     inspectPlatform(Deno.build, Deno.version.deno),
     inspectClock(now),
     inspectDescriptors(await readProc("/proc/self/limits")),
-    inspectFfi(),
+    inspectLibc(),
     inspectBuffers(),
     await inspectUdp(),
   ];
@@ -76,16 +76,14 @@ export function inspectDescriptors(limits: string | undefined): Finding {
   return { verdict: "ok", subject, text: `at most ${value}` };
 }
 
-function inspectFfi(): Finding {
+function inspectLibc(): Finding {
   const subject = "libc calls";
-  if (Deno.permissions.querySync({ name: "ffi" }).state === "granted") {
-    return { verdict: "ok", subject, text: "allowed" };
-  }
+  if (probeLibc()) return { verdict: "ok", subject, text: "possible" };
   return {
     verdict: "warn",
     subject,
-    text: "not allowed: socket buffers stay small, and resets reach local sockets as plain ends",
-    hint: "Start with --allow-ffi",
+    text: "not possible: socket buffers stay small, and resets reach local sockets as plain ends",
+    hint: "Start with --allow-ffi, on a system with glibc or musl",
   };
 }
 

@@ -6,7 +6,7 @@
 import { ProtocolError } from "../base/errors.ts";
 
 /** The version byte that opens every message. */
-export const SOCKS_VERSION = 0x05;
+const SOCKS_VERSION = 0x05;
 
 /** Method: no authentication required. */
 export const NO_AUTHENTICATION_REQUIRED = 0x00;
@@ -15,7 +15,7 @@ export const NO_AUTHENTICATION_REQUIRED = 0x00;
 export const NO_ACCEPTABLE_METHODS = 0xff;
 
 /** The one supported command. */
-export const COMMAND_CONNECT = 0x01;
+const COMMAND_CONNECT = 0x01;
 
 /** Reply codes, RFC 1928 §6. */
 export const SOCKS_REPLY = {
@@ -32,9 +32,6 @@ export const SOCKS_REPLY = {
 
 /** One of {@linkcode SOCKS_REPLY}. */
 export type SocksReply = typeof SOCKS_REPLY[keyof typeof SOCKS_REPLY];
-
-/** Bytes of the longest greeting and of the longest request: what a client can make a proxy hold. */
-export const MAX_SOCKS_MESSAGE = 4 + 1 + 255 + 2;
 
 /** The client's opening message. */
 export interface SocksGreeting {
@@ -79,7 +76,7 @@ export function encodeSocksMethod(method: number): Uint8Array<ArrayBuffer> {
   return Uint8Array.of(SOCKS_VERSION, method);
 }
 
-/** Reads a CONNECT request. */
+/** Reads a CONNECT request; it takes at most 262 bytes, which bounds what a client can make a proxy hold. */
 export function decodeSocksRequest(bytes: Uint8Array): SocksRequest | undefined {
   requireVersion(bytes);
   if (bytes.length < REQUEST_HEAD) return undefined;

@@ -10,6 +10,7 @@ import { relayServerName } from "../../identity/spiffe_id.ts";
 import { QuicDialer } from "../../io/quic/dialer.ts";
 import { raiseSocketBuffers, type SocketBuffers } from "../../io/quic/socket_buffers.ts";
 import { dialUpstream } from "../../io/tcp/dial.ts";
+import { canResetConnections } from "../../io/tcp/reset_socket.ts";
 import { dialTls } from "../../io/tls/dialer.ts";
 import type { RelayAddress } from "../shared/relay_client.ts";
 
@@ -32,6 +33,11 @@ export async function probeUdp(): Promise<void> {
     clearTimeout(timer);
     socket.close();
   }
+}
+
+/** Whether libc can be called: raising buffers and resetting sockets need it. */
+export function probeLibc(): boolean {
+  return canResetConnections();
 }
 
 /** What the kernel grants a UDP socket that asks as a node does; undefined where it cannot be asked. */
