@@ -2,6 +2,8 @@
  * Socket options that the runtime does not offer, set through libc on one of our own descriptors. Linux only.
  */
 
+import { encodeFilter, type FilterInstruction } from "./packet_filter.ts";
+
 /** Which of our sockets. */
 export interface SocketQuery {
   readonly kind: "udp" | "tcp-listener";
@@ -19,6 +21,8 @@ export interface SocketOption {
 export interface SocketHandle extends Disposable {
   /** Sets an integer option on all of them; false when the kernel refused. */
   set(option: SocketOption, value: number): boolean;
+  /** Attaches a packet filter to all of them; false when the kernel refused. */
+  attach(option: SocketOption, program: readonly FilterInstruction[]): boolean;
   /** Reads an integer option of the first; `undefined` when the kernel refused. */
   get(option: SocketOption): number | undefined;
 }
@@ -65,6 +69,16 @@ class LibcSockets implements SocketHandle {
   set({ level, name }: SocketOption, value: number): boolean {
     const bytes = new Int32Array([value]);
     return this.#fds.every((fd) => this.#library.symbols.setsockopt(fd, level, name, bytes, 4) === 0);
+  }
+
+  attach({ level, name }: SocketOption, program: readonly FilterInstruction[]): boolean {
+    // struct sock_fprog: the number of instructions, padding, then a pointer to them.
+    const instructions = encodeFilter(program);
+    const header = new DataView(new ArrayBuffer(16));
+    header.setUint16(0, program.length, true);
+    header.setBigUint64(8, Deno.UnsafePointer.value(Deno.UnsafePointer.of(instructions)), true);
+    const { setsockopt } = this.#library.symbols;
+    return this.#fds.every((fd) => setsockopt(fd, level, name, header, header.byteLength) === 0);
   }
 
   get(option: SocketOption): number | undefined {

@@ -11,6 +11,7 @@ import { H3_NO_ERROR } from "../../wire/h3/codes.ts";
 import { raceAddresses } from "../race_addresses.ts";
 import { QuicClientConnection } from "./client_connection.ts";
 import { raiseSocketBuffers } from "./socket_buffers.ts";
+import { SourceFilter } from "./source_filter.ts";
 
 /** How a {@linkcode QuicDialer} behaves. */
 export interface QuicDialerOptions {
@@ -33,10 +34,11 @@ export interface DialOptions {
   readonly signal: AbortSignal;
 }
 
-/** Opens connections from one UDP socket. */
+/** Opens connections from one UDP socket, which is deaf and dumb to everybody it has not dialled. */
 export class QuicDialer implements AsyncDisposable {
   readonly #options: QuicDialerOptions;
   readonly #connections = new Set<ClientConnection>();
+  readonly #sources = new SourceFilter();
   #endpoint: Deno.QuicEndpoint | undefined;
 
   constructor(options: QuicDialerOptions) {
@@ -63,6 +65,7 @@ export class QuicDialer implements AsyncDisposable {
     const { address, serverName, roots, signal } = options;
     const { logger, keepAliveMs = 10_000, idleTimeoutMs = 30_000, maxIncomingStreams = 1024 } = this.#options;
     this.#endpoint ??= openEndpoint(logger);
+    this.#sources.allow({ hostname, port: address.port }, { socket: this.#endpoint.addr.port, logger });
     const connecting = Promise.resolve(Deno.connectQuic({
       hostname,
       port: address.port,

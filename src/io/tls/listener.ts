@@ -3,10 +3,12 @@
  * ALPN keeps it apart from HTTP/1.1 and HTTP/2 on the same port number.
  */
 
+import { sleep } from "../../base/async.ts";
 import { errorMessage } from "../../base/errors.ts";
 import type { Logger } from "../../base/log.ts";
 import type { ServerConnection } from "../../dataplane/carrier.ts";
-import { openSockets } from "../libc_sockets.ts";
+import { openSockets, SOL_SOCKET } from "../libc_sockets.ts";
+import { selectSocket } from "../packet_filter.ts";
 import { Queue } from "../queue.ts";
 import { TlsServerConnection } from "./server_connection.ts";
 
@@ -73,6 +75,10 @@ class Listener implements TlsListener {
   readonly #queue = new Queue<ServerConnection>({ onDrop: (connection) => connection.close(0, "") });
   readonly #connections = new Set<TlsServerConnection>();
   #listener: Deno.TlsListener;
+  /** The listener before the last reload, while it still listens. */
+  #retiring:
+    | { readonly listener: Deno.TlsListener; readonly timer: ReturnType<typeof setTimeout> }
+    | undefined;
   #closed = false;
 
   constructor(options: ListenTlsOptions) {
@@ -89,15 +95,19 @@ class Listener implements TlsListener {
   }
 
   reload(credentials: TlsCredentials): void {
+    this.#retire();
     const previous = this.#listener;
-    // Both listen for a moment, so that nobody is refused in between.
     this.#listener = this.#listen(credentials);
-    previous.close();
+    // Both listen for a while: new connections go to the new one, and the old one still takes those that
+    // had reached it already.
+    const timer = setTimeout(() => this.#retire(), OVERLAP_MS);
+    this.#retiring = { listener: previous, timer };
   }
 
   async close(): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
+    this.#retire();
     this.#listener.close();
     const ended = [...this.#connections].map((connection) => connection.closed);
     for (const connection of this.#connections) connection.close(0, "Relay stops");
@@ -114,18 +124,26 @@ class Listener implements TlsListener {
       alpnProtocols: [TLS_CARRIER_ALPN],
       reusePort: true,
     });
-    this.#disableDelay();
+    this.#tune();
     void this.#acceptLoop(listener);
     return listener;
   }
 
-  /** Accepted connections inherit it; without, small writes wait up to 40 ms for an acknowledgment. */
-  #disableDelay(): void {
+  #retire(): void {
+    clearTimeout(this.#retiring?.timer);
+    this.#retiring?.listener.close();
+    this.#retiring = undefined;
+  }
+
+  #tune(): void {
     try {
       using sockets = openSockets({ kind: "tcp-listener", port: this.port });
+      // Accepted connections inherit it; without, small writes wait up to 40 ms for an acknowledgment.
       sockets.set(TCP_NODELAY, 1);
+      // The second is the new one. Alone it has index 0: the kernel then ignores the choice.
+      sockets.attach(SO_ATTACH_REUSEPORT_CBPF, selectSocket(1));
     } catch (error) {
-      this.#logger.warn("tcp_nodelay_unset", { reason: errorMessage(error) });
+      this.#logger.warn("tcp_listener_untuned", { reason: errorMessage(error) });
     }
   }
 
@@ -136,9 +154,11 @@ class Listener implements TlsListener {
         conn = await listener.accept();
       } catch (error) {
         // Closed by us, or replaced.
-        if (this.#closed || this.#listener !== listener) return;
+        if (this.#closed || error instanceof Deno.errors.BadResource) return;
+        if (this.#listener !== listener && this.#retiring?.listener !== listener) return;
         this.#logger.warn("tls_accept_failed", { reason: errorMessage(error) });
-        if (error instanceof Deno.errors.BadResource) return;
+        // Out of descriptors, most likely: a pause keeps the loop from spinning.
+        await sleep(ACCEPT_PAUSE_MS);
         continue;
       }
       if (this.#full()) conn.close();
@@ -170,6 +190,13 @@ class Listener implements TlsListener {
 }
 
 const TCP_NODELAY = { level: 6, name: 1 } as const;
+const SO_ATTACH_REUSEPORT_CBPF = { level: SOL_SOCKET, name: 51 } as const;
+
+/** Milliseconds a replaced listener goes on accepting what had reached it. */
+const OVERLAP_MS = 1_000;
+
+/** Milliseconds before accepting is tried again after it failed. */
+const ACCEPT_PAUSE_MS = 100;
 
 let nextId = 1;
 
