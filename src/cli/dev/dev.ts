@@ -12,6 +12,7 @@ import { runMode } from "../../modes/run.ts";
 import type { Running } from "../../modes/running.ts";
 import type { CommandIo } from "../ca.ts";
 import { DEMO_SERVICE, type DemoNetwork, type DemoPorts, writeDemoNetwork } from "./demo_network.ts";
+import { Milestones } from "./milestones.ts";
 import { type DemoService, startDemoService } from "./demo_service.ts";
 
 const HELP = `Usage: ginnel dev [--once]
@@ -29,6 +30,9 @@ const PREFERRED_PORTS: DemoPorts = { relay: 4433, health: 8080, forward: 8000, s
 
 /** Milliseconds the first request may take, retries included. */
 const FIRST_REQUEST_TIMEOUT_MS = 20_000;
+
+/** Milliseconds the nodes get to find each other before the first request is made all the same. */
+const CONNECT_TIMEOUT_MS = 10_000;
 
 /** Runs `ginnel dev`; returns the exit code. `untilStopped` resolves when the user asks to stop. */
 export async function devCommand(
@@ -66,11 +70,19 @@ async function runDemo(
   const network = await writeDemoNetwork(folder, ports);
   const log = await Deno.open(join(folder, "ginnel.log"), { create: true, append: true, mode: 0o600 });
   const encoder = new TextEncoder();
-  const logger = createLogger({ write: (line) => void log.writeSync(encoder.encode(line)) });
+  const connected = new Milestones(["connector service_bound", "agent relay_connected"]);
+  const logger = createLogger({
+    write: (line) => {
+      log.writeSync(encoder.encode(line));
+      connected.see(line);
+    },
+  });
   const stopped = untilStopped?.();
   const demo = await startDemo(network, logger);
   try {
     io.stdout(describe(folder, ports));
+    io.stdout("\nWaiting for connector and agent to find the relay...\n");
+    await connected.reached(CONNECT_TIMEOUT_MS);
     const worked = await firstRequest(ports.forward, io);
     if (stopped === undefined) return worked ? 0 : 1;
     io.stdout(`\nTry it:\n\n  curl http://127.0.0.1:${ports.forward}/\n\nCtrl-C stops everything.\n`);
