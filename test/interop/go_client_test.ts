@@ -6,7 +6,7 @@ import { runCommand } from "../support/processes.ts";
 import { needsTool, testNeeding } from "../support/require_tool.ts";
 import { testNetwork } from "../support/test_network.ts";
 import { EchoListener } from "./echo_listener.ts";
-import { RelayUnderTest } from "./relay_under_test.ts";
+import { RelayProcess } from "./relay_process.ts";
 
 const GO = needsTool("go");
 const SESSION_CODE = 17;
@@ -17,25 +17,19 @@ interface ClientOptions {
   readonly proof?: string;
 }
 
-testNeeding(
-  [GO],
-  "quic-go: a relay offers extended CONNECT and datagrams, and refuses who brings no proof",
-  async () => {
-    await using relay = await RelayUnderTest.start();
+testNeeding([GO], "quic-go, webtransport-go and a relay", async (t) => {
+  await using relay = await RelayProcess.start();
+
+  await t.step("a relay offers extended CONNECT and datagrams, and refuses who brings no proof", async () => {
     const seen = await client(place(relay), ["request", "GET", "/.well-known/ginnel/view"]);
     assert.equal(seen.status, 401);
     assert.equal(seen.authenticate, "Bearer");
     assert.match(`${seen.proxyStatus}`, /^relay-1; error=http_request_denied/);
     assert.equal(seen.extendedConnect, true);
     assert.equal(seen.datagrams, true);
-  },
-);
+  });
 
-testNeeding(
-  [GO],
-  "quic-go: an admitted client gets 405 and 404 for what the relay does not serve",
-  async () => {
-    await using relay = await RelayUnderTest.start();
+  await t.step("an admitted client gets 405 and 404 for what the relay does not serve", async () => {
     const deleted = await client({ ...place(relay), proof: await relay.proof() }, [
       "request",
       "DELETE",
@@ -48,66 +42,48 @@ testNeeding(
       "/nothing",
     ]);
     assert.equal(unknown.status, 404);
-  },
-);
+  });
 
-testNeeding([GO], "quic-go: a proof works once", async () => {
-  await using relay = await RelayUnderTest.start();
-  const proof = await relay.proof();
-  assert.equal((await client({ ...place(relay), proof }, ["view"])).status, 200);
-  assert.equal(
-    (await client({ ...place(relay), proof }, ["request", "GET", "/.well-known/ginnel/view"])).status,
-    401,
-  );
-});
+  await t.step("a proof works once", async () => {
+    const proof = await relay.proof();
+    assert.equal((await client({ ...place(relay), proof }, ["view"])).status, 200);
+    assert.equal(
+      (await client({ ...place(relay), proof }, ["request", "GET", "/.well-known/ginnel/view"])).status,
+      401,
+    );
+  });
 
-testNeeding(
-  [GO],
-  "quic-go: the stream of views starts with the observed address and a signed view",
-  async () => {
-    await using relay = await RelayUnderTest.start();
+  await t.step("the stream of views starts with the observed address and a signed view", async () => {
     const seen = await client({ ...place(relay), proof: await relay.proof() }, ["view"]);
     assert.deepEqual(seen, { status: 200, contentType: "application/x-ndjson", types: ["observed", "view"] });
-  },
-);
+  });
 
-testNeeding(
-  [GO],
-  "quic-go: connect-tcp carries a megabyte there and back in capsules, with its clean end",
-  async () => {
-    await using relay = await RelayUnderTest.start();
+  await t.step("connect-tcp carries a megabyte there and back in capsules, with its clean end", async () => {
     const seen = await client({ ...place(relay), proof: await relay.proof() }, ["connect-tcp", "echo"]);
     assert.deepEqual(seen, { status: 200, capsuleProtocol: "?1", bytes: 1 << 20, intact: true, final: true });
-  },
-);
+  });
 
-testNeeding(
-  [GO],
-  "quic-go: connect-tcp is refused where the service demands an end-to-end session",
-  async () => {
-    await using relay = await RelayUnderTest.start();
+  await t.step("connect-tcp is refused where the service demands an end-to-end session", async () => {
+    const before = relay.upstreamBytes;
     const seen = await client({ ...place(relay), proof: await relay.proof() }, ["connect-tcp", "sealed"]);
     assert.equal(seen.status, 403);
     assert.match(`${seen.proxyStatus}`, /^relay-1; error=/);
-    assert.equal(relay.upstreamBytes, 0);
-  },
-);
+    assert.equal(relay.upstreamBytes, before);
+  });
 
-testNeeding([GO], "quic-go: classic CONNECT carries a megabyte there and back, with half-close", async () => {
-  await using relay = await RelayUnderTest.start();
-  const seen = await client({ ...place(relay), proof: await relay.proof() }, ["connect", "echo"]);
-  assert.deepEqual(seen, { status: 200, bytes: 1 << 20, intact: true });
+  await t.step("classic CONNECT carries a megabyte there and back, with half-close", async () => {
+    const seen = await client({ ...place(relay), proof: await relay.proof() }, ["connect", "echo"]);
+    assert.deepEqual(seen, { status: 200, bytes: 1 << 20, intact: true });
+  });
+
+  await t.step(
+    "webtransport-go: a session proves itself on its first stream and opens a flow on the next",
+    async () => {
+      const seen = await client(place(relay), ["webtransport-flow", "echo", await relay.proof()]);
+      assert.deepEqual(seen, { status: 200, admitted: 200, opened: 200, intact: true });
+    },
+  );
 });
-
-testNeeding(
-  [GO],
-  "webtransport-go: a session proves itself on its first stream and opens a flow on the next",
-  async () => {
-    await using relay = await RelayUnderTest.start();
-    const seen = await client(place(relay), ["webtransport-flow", "echo", await relay.proof()]);
-    assert.deepEqual(seen, { status: 200, admitted: 200, opened: 200, intact: true });
-  },
-);
 
 testNeeding(
   [GO],
@@ -137,7 +113,7 @@ testNeeding(
   },
 );
 
-function place({ port, rootFile }: RelayUnderTest): ClientOptions {
+function place({ port, rootFile }: RelayProcess): ClientOptions {
   return { port, rootFile };
 }
 
@@ -158,7 +134,9 @@ async function client(options: ClientOptions, scenario: readonly string[]): Prom
 /** Builds the client; Go's own cache makes every time but the first quick. */
 async function buildClient(): Promise<string> {
   const folder = new URL("./go/", import.meta.url).pathname;
-  const binary = new URL("../../.cache/tools/interop-client", import.meta.url).pathname;
+  const tools = new URL("../../.cache/tools/", import.meta.url).pathname;
+  await Deno.mkdir(tools, { recursive: true });
+  const binary = `${tools}interop-client`;
   await runCommand([GO.path, "build", "-mod=readonly", "-o", binary, "."], { cwd: folder });
   return binary;
 }

@@ -6,43 +6,35 @@ import { runCommand } from "../support/processes.ts";
 import { needsTool, testNeeding } from "../support/require_tool.ts";
 import { testNetwork } from "../support/test_network.ts";
 import { EchoListener, PAGE } from "./echo_listener.ts";
-import { RelayUnderTest } from "./relay_under_test.ts";
+import { RelayProcess } from "./relay_process.ts";
 
 const NGTCP2 = needsTool("gtlsclient", { install: "apt-get install -y ngtcp2-client" });
 const URI = "https://relay-1.relay.ginnel.internal/.well-known/ginnel/view";
 
-testNeeding([NGTCP2], "ngtcp2: a relay answers a stranger's GET with 401 and ends the stream", async () => {
-  await using relay = await RelayUnderTest.start();
-  const log = await run(relay.port, [], [URI]);
-  assert.deepEqual(statuses(log), ["401"]);
-  assert.match(log, /\[www-authenticate: Bearer\]/);
-  assert.match(log, /\[proxy-status: relay-1; error=http_request_denied/);
-  assert.match(log, /rx .*STREAM\(0x0[89a-f]\) id=0x0 fin=1/);
-  assert.match(log, /HTTP stream 0 closed with error code 256/);
-});
+testNeeding([NGTCP2], "ngtcp2's client and a relay", async (t) => {
+  await using relay = await RelayProcess.start();
 
-testNeeding([NGTCP2], "ngtcp2: a relay answers several requests of one connection", async () => {
-  await using relay = await RelayUnderTest.start();
-  assert.deepEqual(statuses(await run(relay.port, ["--nstreams=4"], [URI])), ["401", "401", "401", "401"]);
-});
+  await t.step("a relay answers a stranger's GET with 401 and ends the stream", async () => {
+    const log = await run(relay.port, [], [URI]);
+    assert.deepEqual(statuses(log), ["401"]);
+    assert.match(log, /\[www-authenticate: Bearer\]/);
+    assert.match(log, /\[proxy-status: relay-1; error=http_request_denied/);
+    assert.match(log, /rx .*STREAM\(0x0[89a-f]\) id=0x0 fin=1/);
+    assert.match(log, /HTTP stream 0 closed with error code 256/);
+  });
 
-testNeeding(
-  [NGTCP2],
-  "ngtcp2: a request with a malformed method is refused and the relay goes on",
-  async () => {
-    await using relay = await RelayUnderTest.start();
+  await t.step("a relay answers several requests of one connection", async () => {
+    assert.deepEqual(statuses(await run(relay.port, ["--nstreams=4"], [URI])), ["401", "401", "401", "401"]);
+  });
+
+  await t.step("a request with a malformed method is refused and the relay goes on", async () => {
     const log = await run(relay.port, ["--http-method=BAD METHOD", "--timeout=3s"], [URI]);
     assert.doesNotMatch(log, /\[:status: 2/);
     assert.deepEqual(statuses(await run(relay.port, [], [URI])), ["401"]);
     assert.equal(relay.relay.running, true);
-  },
-);
+  });
 
-testNeeding(
-  [NGTCP2],
-  "ngtcp2: a connection survives a key update and a change of the client's address",
-  async () => {
-    await using relay = await RelayUnderTest.start();
+  await t.step("a connection survives a key update and a change of the client's address", async () => {
     const updated = await run(relay.port, ["--key-update=20ms", "--delay-stream=200ms"], [URI]);
     assert.match(updated, /key update confirmed/);
     assert.deepEqual(statuses(updated), ["401"]);
@@ -53,8 +45,8 @@ testNeeding(
     ], [URI]);
     assert.match(moved, /PATH_RESPONSE/);
     assert.deepEqual(statuses(moved), ["401"]);
-  },
-);
+  });
+});
 
 testNeeding([NGTCP2], "ngtcp2: our listener serves a page of many packets, whole", async () => {
   const network = await testNetwork();

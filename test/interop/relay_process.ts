@@ -11,11 +11,13 @@ import type { ManagedProcess } from "../support/processes.ts";
 const LOOPBACK = "127.0.0.1";
 
 /** A relay with an echo service behind it; disposing it stops both. */
-export class RelayUnderTest implements AsyncDisposable {
+export class RelayProcess implements AsyncDisposable {
   /** UDP port of the relay on loopback. */
   readonly port: number;
   /** File with the CA's certificate. */
   readonly rootFile: string;
+  /** The relay's own identity file. */
+  readonly identityFile: string;
   readonly relay: ManagedProcess;
   readonly #deployment: Deployment;
   readonly #echo: EchoServer;
@@ -32,11 +34,12 @@ export class RelayUnderTest implements AsyncDisposable {
     this.#echo = parts.echo;
     this.relay = parts.relay;
     this.port = parts.port;
+    this.identityFile = `${parts.deployment.folder}/${RELAY_NAME}.identity.json`;
     this.rootFile = `${parts.deployment.folder}/ca/ca.crt`;
   }
 
   /** Starts relay and connector and waits until the services are bound. */
-  static async start(): Promise<RelayUnderTest> {
+  static async start(): Promise<RelayProcess> {
     const deployment = await Deployment.create({
       services: [{ name: "echo", endToEnd: "optional" }, { name: "sealed" }],
     });
@@ -55,7 +58,7 @@ export class RelayUnderTest implements AsyncDisposable {
       await connector.waitForLine(/"service_bound".*"echo"/);
       await connector.waitForLine(/"service_bound".*"sealed"/);
       await deployment.issue("agent", "foreigner");
-      return new RelayUnderTest({ deployment, echo, relay, port: Number(port) });
+      return new RelayProcess({ deployment, echo, relay, port: Number(port) });
     } catch (error) {
       await echo[Symbol.asyncDispose]();
       await deployment[Symbol.asyncDispose]();
