@@ -8,8 +8,8 @@ export type ReplayVerdict = "fresh" | "replayed" | "expired" | "full";
 /** Bounds of a cache. */
 export interface ReplayCacheOptions {
   /**
-   * Most tokens remembered at once. A token costs about 150 bytes, so the default, 262,144, is worth
-   * 40 MB at most; it admits 4,000 tokens a second for the 65 s that a proof can be remembered.
+   * Most tokens remembered at once. A token costs about 180 bytes, so the default, 262,144, is worth
+   * 47 MB at most; it admits 2,700 tokens a second even if each is remembered for the longest time, 95 s.
    */
   readonly capacity?: number;
   /** Most tokens of one owner, so that no identity can shut out the others; default a quarter of the capacity. */

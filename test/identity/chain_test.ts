@@ -151,7 +151,7 @@ Deno.test("verifyChain() refuses a leaf of the wrong key usage", async () => {
     { keyUsage: null },
     { keyUsage: KeyUsageFlags.digitalSignature | KeyUsageFlags.keyCertSign },
     { keyUsage: KeyUsageFlags.digitalSignature | KeyUsageFlags.cRLSign },
-    { ca: true, keyUsage: KeyUsageFlags.digitalSignature },
+    { ca: true, keyUsage: KeyUsageFlags.digitalSignature, extendedKeyUsage: [ExtendedKeyUsage.clientAuth] },
   ];
   for (const flaw of flaws) {
     const leaf = await forge({ issuer: ROOT, names: spiffe("/agent/x"), ...flaw });

@@ -75,7 +75,7 @@ export async function forge(options: ForgeOptions = {}): Promise<Forged> {
     const usual = ca === true ? KeyUsageFlags.keyCertSign : KeyUsageFlags.digitalSignature;
     extensions.push(new KeyUsagesExtension(keyUsage ?? usual, true));
   }
-  if (extendedKeyUsage !== null && ca !== true) {
+  if (extendedKeyUsage !== null && (ca !== true || extendedKeyUsage !== undefined)) {
     const usual = [ExtendedKeyUsage.serverAuth, ExtendedKeyUsage.clientAuth];
     extensions.push(new ExtendedKeyUsageExtension([...(extendedKeyUsage ?? usual)]));
   }

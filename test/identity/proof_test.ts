@@ -262,6 +262,13 @@ Deno.test("ProofVerifier cannot be filled with chains: a cached chain needs a ce
   );
 });
 
+Deno.test("ProofVerifier does not let a cached leaf carry other certificates in", async () => {
+  const relay = verifier();
+  await relay.verify(await prove());
+  const stuffed = await sign({}, { header: { x5c: [...X5C, encodeBase64(BOB.chainDer[0]!)] } });
+  await rejectsWith("ERR_CERT_CHAIN_ORDER", () => relay.verify(stuffed));
+});
+
 Deno.test("ProofVerifier refuses an oversize token before it looks at it", async () => {
   await rejectsWith("ERR_PROOF_TOO_LARGE", () => verifier().verify("x".repeat(MAX_PROOF_LENGTH + 1)));
   await rejectsWith("ERR_PROOF_MALFORMED", () => verifier().verify("x".repeat(MAX_PROOF_LENGTH)));
