@@ -9,6 +9,7 @@ import { sleep } from "../../base/async.ts";
 import type { Logger } from "../../base/log.ts";
 import type { ClientConnection, WebTransportSession } from "../../dataplane/carrier.ts";
 import { type ControlMessage, controlMessageSchema } from "../../wire/control/messages.ts";
+import { H3_NO_ERROR } from "../../wire/h3/codes.ts";
 import { CONNECTOR_PATH } from "../../wire/masque/uri.ts";
 import { MessageWriter, readMessages } from "../shared/message_channel.ts";
 import { INSTANCE_HEADER, PARK_PROTOCOL } from "../shared/relay_protocol.ts";
@@ -66,7 +67,7 @@ export class RelayLink {
     this.#control = new MessageWriter(control);
     void this.#followControl(control, session);
     void this.#serveStreams(session);
-    session.closed.then(({ reason }) => connection.close(0x100, reason || "session ended"));
+    session.closed.then(({ reason }) => connection.close(H3_NO_ERROR, reason || "session ended"));
     const bindings = this.#bindings();
     for (let start = 0; start < bindings.length; start += BIND_BATCH) {
       await this.#control.send({ type: "bind", services: bindings.slice(start, start + BIND_BATCH) });

@@ -9,6 +9,7 @@ import type { RelayLimits } from "../../core/limits.ts";
 import type { RequestHead, ServerConnection } from "../../dataplane/carrier.ts";
 import type { ProofVerifier, VerifiedProof } from "../../identity/proof.ts";
 import type { SpiffeId } from "../../identity/spiffe_id.ts";
+import { H3_EXCESSIVE_LOAD, H3_NO_ERROR } from "../../wire/h3/codes.ts";
 import { type Refusal, REFUSALS } from "./refusal.ts";
 
 /** An admitted connection. */
@@ -33,11 +34,6 @@ export interface PeersOptions {
 
 /** Longest delay a timer takes, in milliseconds: a later expiry is caught by the reconnect long before. */
 const MAX_TIMER_MS = 2 ** 31 - 1;
-
-/** RFC 9114 §8.1: the codes a relay closes connections with. */
-const H3_NO_ERROR = 0x100;
-const H3_EXCESSIVE_LOAD = 0x107;
-const H3_REQUEST_REJECTED = 0x10b;
 
 /** All connections of one relay. */
 export class Peers {
@@ -65,7 +61,7 @@ export class Peers {
     return this.#perIdentity.keys();
   }
 
-  /** Takes in a new connection; returns false when it was closed because of a limit. */
+  /** Takes in a new connection, which its listener ends unless it is admitted in time; returns false when it was closed because of a limit. */
   enter(connection: ServerConnection): boolean {
     const { limits, logger } = this.#options;
     if (
@@ -79,11 +75,7 @@ export class Peers {
       connection.close(H3_EXCESSIVE_LOAD, "too many connections");
       return false;
     }
-    const timer = setTimeout(() => {
-      logger.info("connection_unauthenticated", { connection: connection.id });
-      connection.close(H3_REQUEST_REJECTED, "no proof of identity in time");
-    }, limits.unauthenticatedTimeout);
-    this.#connections.set(connection, { peer: undefined, pending: undefined, timer });
+    this.#connections.set(connection, { peer: undefined, pending: undefined, timer: undefined });
     this.#unauthenticated++;
     connection.closed.then(() => this.#leave(connection));
     return true;
@@ -139,7 +131,6 @@ export class Peers {
     }
     this.#perIdentity.set(proof.id.uri, count + 1);
     this.#unauthenticated--;
-    clearTimeout(state.timer);
     const peer: Peer = { id: proof.id, connection };
     state.peer = peer;
     const lifetime = Math.min(Math.max(proof.notAfter - Date.now(), 0), MAX_TIMER_MS);
@@ -168,7 +159,8 @@ export class Peers {
 interface ConnectionState {
   peer: Peer | undefined;
   pending: Promise<Admission> | undefined;
-  timer: ReturnType<typeof setTimeout>;
+  /** Ends the connection with its certificate. */
+  timer: ReturnType<typeof setTimeout> | undefined;
 }
 
 function bearerToken(head: RequestHead): string | undefined {

@@ -18,6 +18,7 @@ import { listenQuic } from "../../io/quic/listener.ts";
 import { listenTls } from "../../io/tls/listener.ts";
 import { AuditLog } from "../../telemetry/audit.ts";
 import { HealthServer } from "../../telemetry/health.ts";
+import { H3_NO_ERROR } from "../../wire/h3/codes.ts";
 import type { ModeContext, Running } from "../running.ts";
 import { CONNECTOR_HEADER, INSTANCE_HEADER } from "../shared/relay_protocol.ts";
 import { serveBrowser } from "./browser_session.ts";
@@ -31,8 +32,8 @@ import { type Refusal, REFUSALS, refuseRequest } from "./refusal.ts";
 import { ViewPublisher } from "./view_publisher.ts";
 import { ViewStream } from "./view_stream.ts";
 
-/** RFC 9114 §8.1. */
-const H3_NO_ERROR = 0x100;
+/** Streams one authenticated connection may have open: its flows. Each may park 1.25 MB in the runtime. */
+const MAX_STREAMS = 1_024;
 
 /** Refusals of requests that are no request of ours. */
 const ROUTE_REFUSALS: Readonly<Record<(Route & { kind: "refuse" })["status"], Refusal>> = {

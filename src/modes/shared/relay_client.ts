@@ -15,6 +15,7 @@ import type { Identity } from "../../identity/identity_file.ts";
 import { createProof } from "../../identity/proof.ts";
 import { relayServerName } from "../../identity/spiffe_id.ts";
 import { type ViewMessage, viewMessageSchema } from "../../wire/control/messages.ts";
+import { H3_NO_ERROR } from "../../wire/h3/codes.ts";
 import { VIEW_PATH } from "../../wire/masque/uri.ts";
 import { LineReader } from "./line_reader.ts";
 import type { TlsCarrier } from "./tls_carrier.ts";
@@ -126,7 +127,7 @@ export class RelayClient {
 
   async close(): Promise<void> {
     this.#stop.abort(new GinnelError("ERR_STOPPED", "The node is stopping"));
-    await this.#connection?.close(0x100, "node stopped");
+    await this.#connection?.close(H3_NO_ERROR, "node stopped");
   }
 
   async #connectOnce(): Promise<void> {
@@ -151,7 +152,7 @@ export class RelayClient {
     } finally {
       if (this.#connection === connection) this.#connection = undefined;
       this.#options.onLost();
-      await connection.close(0x100, "done");
+      await connection.close(H3_NO_ERROR, "done");
     }
   }
 
@@ -190,7 +191,7 @@ export class RelayClient {
       logger.debug("view_stream_ended", { relay: this.name, detail: errorMessage(error) });
     }
     // Without its view stream a connection would go stale unseen.
-    await connection.close(0x100, "view stream ended");
+    await connection.close(H3_NO_ERROR, "view stream ended");
   }
 
   async #handle(message: ViewMessage, connection: ClientConnection, views: ViewHolder): Promise<void> {
