@@ -5,17 +5,26 @@
 
 import type { Session } from "./session.ts";
 
-/** How long a lookup waits for a session that is not there yet, in milliseconds. */
-const LOOKUP_TIMEOUT = 2_000;
-
-/** Lookups that may wait at once; beyond it, an unknown session is refused at once. */
-const MAX_WAITING = 1_024;
+/** Bounds of a {@linkcode SessionTable}. */
+export interface SessionTableOptions {
+  /** How long a lookup waits for a session that is not there yet, in milliseconds. */
+  readonly lookupTimeout?: number;
+  /** Lookups that may wait at once; beyond it, an unknown session is refused at once. */
+  readonly maxWaiting?: number;
+}
 
 /** Live sessions by id; a session leaves when it ends. */
 export class SessionTable {
+  readonly #lookupTimeout: number;
+  readonly #maxWaiting: number;
   readonly #sessions = new Map<string, Session>();
   readonly #waiting = new Map<string, Set<(session: Session | undefined) => void>>();
   #waitingCount = 0;
+
+  constructor({ lookupTimeout = 2_000, maxWaiting = 1_024 }: SessionTableOptions = {}) {
+    this.#lookupTimeout = lookupTimeout;
+    this.#maxWaiting = maxWaiting;
+  }
 
   /** Live sessions. */
   get size(): number {
@@ -37,7 +46,7 @@ export class SessionTable {
   /** Finds a session, waiting a moment for one whose handshake is about to end. */
   find(id: string): Session | undefined | Promise<Session | undefined> {
     const session = this.#sessions.get(id);
-    if (session !== undefined || this.#waitingCount >= MAX_WAITING) return session;
+    if (session !== undefined || this.#waitingCount >= this.#maxWaiting) return session;
     return this.#wait(id);
   }
 
@@ -50,7 +59,7 @@ export class SessionTable {
         if (waiting.size === 0) this.#waiting.delete(id);
         resolve(session);
       };
-      const timer = setTimeout(() => wake(undefined), LOOKUP_TIMEOUT);
+      const timer = setTimeout(() => wake(undefined), this.#lookupTimeout);
       const waiting = this.#waiting.get(id) ?? new Set();
       waiting.add(wake);
       this.#waiting.set(id, waiting);

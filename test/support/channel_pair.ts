@@ -105,6 +105,7 @@ class Pipe {
     if (this.#writing) throw new TypeError("Cannot write twice at a time");
     if (this.#writeError !== undefined) throw this.#writeError;
     if (this.#ended) throw new TypeError("Cannot write after the end");
+    if (bytes.length === 0) return;
     this.#writing = true;
     this.#queue.push(bytes.slice());
     this.#queued += bytes.length;
