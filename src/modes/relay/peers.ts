@@ -61,7 +61,10 @@ export class Peers {
     return this.#perIdentity.keys();
   }
 
-  /** Takes in a new connection, which its listener ends unless it is admitted in time; returns false when it was closed because of a limit. */
+  /**
+   * Takes in a new connection, which its listener ends unless it is admitted in time; returns false when a limit
+   * closed it.
+   */
   enter(connection: ServerConnection): boolean {
     const { limits, logger } = this.#options;
     if (

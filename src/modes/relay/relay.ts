@@ -179,7 +179,14 @@ class Relay implements Running {
     const shared = {
       cert: identity.certificatePem,
       key: identity.privateKeyPem,
-      limits,
+      limits: {
+        maxConnections: limits.maxConnections,
+        maxUnauthenticated: limits.maxUnauthenticatedConnections,
+        unauthenticatedMs: limits.unauthenticatedTimeout,
+        maxFieldSectionSize: limits.maxHeaderBytes,
+        idleTimeoutMs: limits.idleTimeout,
+        maxStreams: MAX_STREAMS,
+      },
       logger: this.#logger,
     };
     const quic = await listenQuic({ ...listen.quic, ...shared });
