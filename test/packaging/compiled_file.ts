@@ -60,7 +60,13 @@ async function runCompileScript({ arch, entry, pack }: BuildOptions): Promise<st
   const output = await new Deno.Command(`${ROOT}compile.sh`, {
     args: [arch],
     cwd: ROOT,
-    env: { GINNEL_DIST: folder, GINNEL_ENTRY: entry, GINNEL_PACK: pack, GINNEL_PACK_LEVEL: "3" },
+    env: {
+      GINNEL_DIST: folder,
+      GINNEL_ENTRY: entry,
+      GINNEL_PACK: pack,
+      GINNEL_PACK_LEVEL: "3",
+      GINNEL_MEASURE: "no",
+    },
     stdin: "null",
   }).output();
   const text = new TextDecoder();

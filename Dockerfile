@@ -1,0 +1,47 @@
+# syntax=docker/dockerfile:1
+# Ginnel in a container, for linux/amd64 and linux/arm64:
+#
+#   docker build -t ginnel .
+#   docker run -v ./relay:/etc/ginnel:ro -p 4433:4433/udp -p 4433:4433/tcp -p 127.0.0.1:8080:8080 ginnel
+#
+# The builder runs on the machine's own architecture and makes the file for the wanted one, so that building for
+# another needs no emulation. Without access to Deno's download server, build with
+# `--build-arg GINNEL_PACK=selfextract`: the file is then made from npm packages.
+FROM --platform=$BUILDPLATFORM node:22-bookworm AS build
+ARG TARGETARCH=amd64
+ARG GINNEL_PACK=compile
+RUN if [ "$GINNEL_PACK" != compile ]; then \
+      case "$(dpkg --print-architecture)" in amd64) other=aarch64 ;; *) other=x86-64 ;; esac && \
+      apt-get update && \
+      apt-get install -y --no-install-recommends gcc libc6-dev "gcc-$other-linux-gnu" && \
+      rm -rf /var/lib/apt/lists/*; \
+    fi
+WORKDIR /build
+COPY deno.json deno.lock compile.sh main.ts ./
+COPY src src
+RUN case "$TARGETARCH" in \
+      amd64) arch=x86_64 ;; \
+      arm64) arch=aarch64 ;; \
+      *) echo "Ginnel is built for amd64 and arm64, not for $TARGETARCH" >&2; exit 1 ;; \
+    esac && \
+    GINNEL_MEASURE=no ./compile.sh "$arch" && \
+    mv "dist/ginnel-linux-$arch" /ginnel
+
+# Small, with the GNU C library that the runtime needs. Nothing is run in this stage.
+FROM debian:bookworm-slim
+COPY --from=build --chmod=0755 /ginnel /usr/local/bin/ginnel
+
+# No capability is needed: the ports are high. The config, with the identity it names, is mounted at /etc/ginnel
+# and must be readable by this user (an identity file by this user alone).
+USER 10001:10001
+WORKDIR /etc/ginnel
+EXPOSE 4433/udp 4433/tcp 8080/tcp
+STOPSIGNAL SIGTERM
+
+# Asks /health where the relay listens by default. A node that has no health port (a connector listens nowhere, an
+# agent may not) is healthy as long as its process, the container's first, runs; Docker sees to that by itself.
+HEALTHCHECK --interval=30s --timeout=10s --start-period=5s --retries=3 CMD ["/bin/bash", "-c", \
+  "grep -q ':1F90 0\\{8,32\\}:0000 0A' /proc/net/tcp /proc/net/tcp6 || exit 0; exec 3<>/dev/tcp/127.0.0.1/8080 && printf 'GET /health HTTP/1.0\\r\\n\\r\\n' >&3 && read -r _ status _ <&3 && [ \"$status\" = 200 ]"]
+
+ENTRYPOINT ["/usr/local/bin/ginnel"]
+CMD ["run", "--config", "/etc/ginnel/config.json"]
