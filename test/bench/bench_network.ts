@@ -153,6 +153,13 @@ export class Product implements AsyncDisposable {
     return node;
   }
 
+  /** What every node logged last. */
+  lastLines(): string {
+    return [...this.#nodes].map(([name, node]) => `--- ${name}\n${node.lines.slice(-15).join("\n")}`).join(
+      "\n",
+    );
+  }
+
   /** Starts all nodes; with `path` the agent reaches the relay through the delaying proxy. */
   async start(carrier: Carrier, path: LongPath | undefined): Promise<void> {
     const { deployment } = this;

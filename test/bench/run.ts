@@ -4,10 +4,11 @@
  */
 
 import { parseArgs } from "node:util";
+import { errorMessage } from "../../src/base/errors.ts";
 import { compileTool } from "../support/compile_tool.ts";
 import { needsNetworkNamespaces, needsTool } from "../support/require_tool.ts";
 import { BenchNetwork } from "./bench_network.ts";
-import type { BenchOptions } from "./measurement.ts";
+import type { BenchOptions, Measurement, Subject } from "./measurement.ts";
 import { formatNumber, formatTable, isMet, type Row } from "./report.ts";
 import { derivedRows, SCENARIOS } from "./scenarios.ts";
 
@@ -93,15 +94,15 @@ async function runBench(settings: Settings): Promise<number> {
     if (wanted.length === 0 || interrupted.signal.aborted) continue;
     try {
       await using subject = await scenario.start(network);
-      for (const { name, measure } of wanted) {
+      for (const measurement of wanted) {
         if (interrupted.signal.aborted) break;
-        progress(`${name} ...`);
-        const row = await measure(subject, settings);
-        progress(`${name}: ${formatNumber(row.figure)} ${row.unit}${row.note ? ` (${row.note})` : ""}`);
-        rows.push(row);
+        progress(`${measurement.name} ...`);
+        const row = await measureRow(measurement, { subject, settings });
+        if ("failed" in row) failures.push(`${measurement.name}: ${row.failed}`);
+        else rows.push(row);
       }
     } catch (error) {
-      const message = error instanceof Error ? error.message : String(error);
+      const message = errorMessage(error);
       progress(`failed: ${message}`);
       failures.push(`${wanted.map(({ name }) => name).join(", ")}: ${message}`);
     }
@@ -137,6 +138,22 @@ async function runBench(settings: Settings): Promise<number> {
   if (missed > 0) console.log(`${missed} target${missed === 1 ? "" : "s"} missed.`);
   if (failures.length > 0) console.log(`Not measured:\n${failures.join("\n")}`);
   return missed + failures.length > 0 ? 1 : 0;
+}
+
+/** One row, or why there is none; what the nodes logged last goes to the progress. */
+async function measureRow(
+  { name, measure }: Measurement,
+  { subject, settings }: { readonly subject: Subject; readonly settings: Settings },
+): Promise<Row | { readonly failed: string }> {
+  try {
+    const row = await measure(subject, settings);
+    progress(`${name}: ${formatNumber(row.figure)} ${row.unit}${row.note ? ` (${row.note})` : ""}`);
+    return row;
+  } catch (error) {
+    const failed = errorMessage(error);
+    progress(`${name} failed: ${failed}\n${subject.product?.lastLines() ?? ""}`);
+    return { failed };
+  }
 }
 
 function isWanted(name: string, only: readonly string[]): boolean {
