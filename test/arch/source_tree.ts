@@ -150,7 +150,11 @@ export function readSource(path: string, text: string): SourceFile {
         );
       }
       for (const specifier of node.specifiers) {
-        addExport(nameOf(specifier.exported), "value", specifier.range[0]);
+        addExport(
+          nameOf(specifier.exported),
+          node.exportKind === "type" ? "type" : "value",
+          specifier.range[0],
+        );
       }
       const declaration = node.declaration;
       if (declaration === null || declaration === undefined) return;

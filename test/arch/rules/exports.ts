@@ -6,6 +6,9 @@ import type { SourceTree } from "../source_tree.ts";
 /** Ways in from outside: programs that people or `compile.sh` start, and the SDK's public surface. */
 const ENTRIES = [/^main\.ts$/, /^src\/sdk\//, /^src\/cli\/selfextract\/pack\.ts$/];
 
+/** Tables of an RFC's code points: one that left out what we do not send yet would mislead its reader. */
+const CODE_TABLE = /^src\/wire\/.*\/codes\.ts$/;
+
 /** The rules on exports. */
 export const EXPORT_RULES: readonly Rule[] = [
   {
@@ -40,6 +43,7 @@ export const EXPORT_RULES: readonly Rule[] = [
       "src/core/c.ts": "export function g() {}",
       "src/core/d.ts": `const c = await import("./c.ts");`,
       "src/sdk/e.ts": "export function h() {}",
+      "src/wire/h3/codes.ts": "export const H3_VERSION_FALLBACK = 0x110;",
       "test/core/a_test.ts": `import { LIMIT } from "../../src/core/a.ts";`,
     },
   },
@@ -61,6 +65,7 @@ export const EXPORT_RULES: readonly Rule[] = [
       "src/core/a.ts":
         "export interface Options { a: 1 }\nexport function f(options: Options) {}\nexport type T = 1;",
       "src/core/b.ts": `import type { T } from "./a.ts";`,
+      "src/core/c.ts": `interface P { a: 1 }\nfunction g(p: P) {}\nexport type { P };`,
     },
   },
 ];
@@ -70,7 +75,7 @@ function unused(tree: SourceTree, kind: "type" | "value"): string[] {
   const tests = importedNames(tree, /^test\//);
   const found: string[] = [];
   for (const file of tree.sources.filter((file) => file.path.startsWith("src/"))) {
-    if (ENTRIES.some((entry) => entry.test(file.path))) continue;
+    if ([...ENTRIES, CODE_TABLE].some((exempt) => exempt.test(file.path))) continue;
     for (const { name, line, usedInFile, ...entry } of file.exports) {
       if (entry.kind !== kind || name.endsWith("ForTest") || has(product, file.path, name)) continue;
       const tested = has(tests, file.path, name);
