@@ -13,6 +13,7 @@ import { tcpPath } from "../../wire/masque/uri.ts";
 import { parseProxyStatus } from "../../wire/proxy_status.ts";
 import type { RelayClient } from "../shared/relay_client.ts";
 import { AVOID_HEADER, CONNECTOR_HEADER, INSTANCE_HEADER, SEALED_HEADER } from "../shared/relay_protocol.ts";
+import { SilentPeers } from "../shared/silent_peers.ts";
 import type { ViewHolder } from "../shared/view_holder.ts";
 import { type FlowTarget, FlowUnavailableError } from "./local_flow.ts";
 import type { ConnectorChoice, SessionPool } from "./sessions.ts";
@@ -26,8 +27,11 @@ export interface FlowDialerOptions {
   readonly logger: Logger;
 }
 
-/** Milliseconds a relay may take to answer a flow request. */
+/** Milliseconds a relay may take to answer a flow request when there is no other to ask. */
 const RELAY_TIMEOUT_MS = 15_000;
+
+/** The same while there is another: long enough for the relay to find one connector silent and ask the next. */
+const IMPATIENT_TIMEOUT_MS = 4_000;
 
 /** Milliseconds a client waits for the first view after the agent's start. */
 const VIEW_WAIT_MS = 5_000;
@@ -52,6 +56,7 @@ const RETRIED_REASONS: ReadonlySet<string> = new Set([
 export class FlowDialer {
   readonly #options: FlowDialerOptions;
   readonly #live = new Set<LiveFlow>();
+  readonly #silent = new SilentPeers<RelayClient>();
 
   constructor(options: FlowDialerOptions) {
     this.#options = options;
@@ -62,10 +67,11 @@ export class FlowDialer {
   async connect(target: FlowTarget, options: { readonly signal: AbortSignal }): Promise<ByteChannel> {
     await this.#authorize(target.service);
     let failure: unknown = noRelay();
-    for (const relay of this.#options.relays()) {
-      if (relay.connection === undefined && !relay.tls.isForced) continue;
+    const relays = this.#usableRelays();
+    for (const relay of relays) {
+      const timeout = relay === relays.at(-1) ? RELAY_TIMEOUT_MS : IMPATIENT_TIMEOUT_MS;
       try {
-        return await this.#connectVia(relay, target, options.signal);
+        return await this.#connectVia(relay, target, { ...options, timeout });
       } catch (error) {
         options.signal.throwIfAborted();
         this.#options.logger.debug("flow_failed", {
@@ -84,6 +90,13 @@ export class FlowDialer {
     );
   }
 
+  /** The relays that flows can go by, in the config's order; those that did not answer lately come last. */
+  #usableRelays(): RelayClient[] {
+    const relays = this.#options.relays()
+      .filter((relay) => relay.connection !== undefined || relay.tls.isForced);
+    return this.#silent.last(relays);
+  }
+
   async #authorize(service: string): Promise<void> {
     const { views } = this.#options;
     // Right after the start the view may still be on its way.
@@ -98,13 +111,14 @@ export class FlowDialer {
   }
 
   /** Tries one relay, and there one connector after the other while each fails for reasons of its own. */
-  async #connectVia(relay: RelayClient, target: FlowTarget, signal: AbortSignal): Promise<ByteChannel> {
+  async #connectVia(relay: RelayClient, target: FlowTarget, options: AskOptions): Promise<ByteChannel> {
+    const { signal } = options;
     const avoid: string[] = [];
     let refusal: FlowRefusedError | undefined;
     for (;;) {
       let choice: Choice;
       try {
-        choice = await this.#request(relay, target, { avoid, signal });
+        choice = await this.#request(relay, target, { ...options, avoid });
       } catch (error) {
         // After a connector's refusal, "no other connector" says less than the refusal itself.
         throw refusal ?? error;
@@ -124,20 +138,19 @@ export class FlowDialer {
   async #request(
     relay: RelayClient,
     target: FlowTarget,
-    options: { readonly avoid: readonly string[]; readonly signal: AbortSignal },
+    options: AskOptions & { readonly avoid: readonly string[] },
   ): Promise<Choice> {
-    const signal = AbortSignal.any([options.signal, AbortSignal.timeout(RELAY_TIMEOUT_MS)]);
     const carrier = await relay.tls.take();
     const headers: [string, string][] = [[SEALED_HEADER, "?1"]];
     if (options.avoid.length > 0) headers.push([AVOID_HEADER, options.avoid.join(", ")]);
     if (carrier !== undefined) headers.push(["authorization", await relay.authorization()]);
-    const exchange = await requestOn(carrier, relay, {
+    const exchange = await this.#ask({ carrier, relay }, {
       method: "CONNECT",
       protocol: "connect-tcp",
       scheme: "https",
       path: tcpPath({ host: target.service, port: target.port ?? DEFAULT_PORT }),
       headers,
-    }, signal);
+    }, options);
     const { head, body } = exchange;
     if (head.status !== 200) {
       body.abort();
@@ -155,6 +168,26 @@ export class FlowDialer {
       });
     }
     return { exchange, connector: { uri, instance } };
+  }
+
+  /** Makes the request on its own connection where there is one, and notes whether the relay answers in time. */
+  async #ask(
+    { relay, carrier }: { readonly relay: RelayClient; readonly carrier: ClientConnection | undefined },
+    init: Parameters<RelayClient["request"]>[0],
+    options: AskOptions,
+  ): Promise<Exchange> {
+    const timeout = AbortSignal.timeout(options.timeout);
+    const signal = AbortSignal.any([options.signal, timeout]);
+    try {
+      const exchange = carrier === undefined
+        ? await relay.request(init, { signal })
+        : await carrier.request({ ...init, authority: relay.authority }, { signal });
+      this.#silent.delete(relay);
+      return exchange;
+    } catch (error) {
+      if (timeout.aborted) this.#silent.add(relay);
+      throw error;
+    }
   }
 
   async #open(
@@ -240,6 +273,13 @@ class TrackedChannel implements ByteChannel {
   }
 }
 
+/** How long to wait for a relay's answer. */
+interface AskOptions {
+  readonly signal: AbortSignal;
+  /** Milliseconds. */
+  readonly timeout: number;
+}
+
 /** The relay's answer: the flow's stream, and the connector at its far end. */
 interface Choice {
   readonly exchange: Exchange;
@@ -250,16 +290,6 @@ interface LiveFlow {
   readonly service: string;
   readonly connector: string;
   readonly channel: ByteChannel;
-}
-
-function requestOn(
-  carrier: ClientConnection | undefined,
-  relay: RelayClient,
-  init: Parameters<RelayClient["request"]>[0],
-  signal: AbortSignal,
-): Promise<Exchange> {
-  if (carrier === undefined) return relay.request(init, { signal });
-  return carrier.request({ ...init, authority: relay.authority }, { signal });
 }
 
 function refusedByRelay(status: number, proxyStatus: string | undefined): FlowUnavailableError {

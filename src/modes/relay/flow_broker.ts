@@ -12,6 +12,7 @@ import type { ByteChannel } from "../../base/channel.ts";
 import { splice, type SpliceResult } from "../../dataplane/splice.ts";
 import type { SpiffeId } from "../../identity/spiffe_id.ts";
 import type { AuditLog } from "../../telemetry/audit.ts";
+import { SilentPeers } from "../shared/silent_peers.ts";
 import type { ConnectorLink } from "./connector_link.ts";
 import { type Refusal, REFUSALS } from "./refusal.ts";
 
@@ -45,8 +46,11 @@ export type FlowResult =
   }
   | { readonly ok: false; readonly refusal: Refusal };
 
-/** Milliseconds one connector may take to answer: longer than its own upstream time-out. */
-const CONNECTOR_TIMEOUT_MS = 12_000;
+/** Milliseconds a connector may take to answer a sealed flow or a session, which it does before it dials. */
+const ANSWER_TIMEOUT_MS = 3_000;
+
+/** Milliseconds a connector may take to answer any other flow: longer than its own upstream time-out. */
+const UPSTREAM_TIMEOUT_MS = 12_000;
 
 /** End-to-end sessions that one caller may hold open through a relay; each is one stream. */
 const MAX_SESSIONS_PER_IDENTITY = 1_024;
@@ -56,6 +60,7 @@ export class FlowBroker {
   readonly #options: FlowBrokerOptions;
   readonly #live = new Map<number, { readonly flow: LiveFlow; readonly abort: AbortController }>();
   readonly #sessions = new Set<LiveSession>();
+  readonly #silent = new SilentPeers<ConnectorLink>();
 
   constructor(options: FlowBrokerOptions) {
     this.#options = options;
@@ -68,20 +73,18 @@ export class FlowBroker {
 
   /** Opens a flow for a caller. */
   async open(request: FlowRequest): Promise<FlowResult> {
-    const { registry, snapshot, link, logger } = this.#options;
+    const { registry, snapshot, logger } = this.#options;
     const decision = snapshot().mayDial(request.caller.uri, request.service);
     if (decision.verdict === "deny") return this.#deny(request, REFUSALS.denied, decision.reason);
     if (!request.sealed && snapshot().service(request.service)?.endToEnd !== "optional") {
       return this.#deny(request, REFUSALS.sealedOnly, "end_to_end_required");
     }
     let refusal: Refusal = REFUSALS.noConnector;
-    for (const candidate of registry.candidates(request.service, { exclude: request.avoid })) {
-      const connector = link(candidate.connectorKey);
-      if (connector === undefined) continue;
+    for (const connector of this.#candidates(request)) {
       const start = registry.startFlow({
         caller: request.caller.uri,
         service: request.service,
-        connectorKey: candidate.connectorKey,
+        connectorKey: connector.key,
       });
       if (!start.ok) {
         if (start.reason === "flows_per_identity") {
@@ -153,6 +156,15 @@ export class FlowBroker {
     for (const session of this.#sessions) session.abort.abort(new Error(reason));
   }
 
+  /** The connectors of a service, least busy first; those that did not answer lately come last. */
+  #candidates({ service, avoid }: FlowRequest): ConnectorLink[] {
+    const { registry, link } = this.#options;
+    const links = registry.candidates(service, { exclude: avoid })
+      .map(({ connectorKey }) => link(connectorKey))
+      .filter((link) => link !== undefined);
+    return this.#silent.last(links);
+  }
+
   async #tryConnector(
     request: FlowRequest,
     link: ConnectorLink,
@@ -204,9 +216,10 @@ export class FlowBroker {
     link: ConnectorLink,
     header: Parameters<ConnectorLink["open"]>[0],
   ): Promise<{ channel: ByteChannel } | Refusal> {
-    const signal = AbortSignal.timeout(CONNECTOR_TIMEOUT_MS);
+    const signal = AbortSignal.timeout(header.sealed ? ANSWER_TIMEOUT_MS : UPSTREAM_TIMEOUT_MS);
     try {
       const { status, channel } = await withSignal(link.open(header, { signal }), signal);
+      this.#silent.delete(link);
       if (status === 200) return { channel };
       channel.abort();
       return STATUS_REFUSALS[status] ?? REFUSALS.upstreamRefused;
@@ -215,7 +228,9 @@ export class FlowBroker {
         connector: link.id.uri,
         detail: errorMessage(error),
       });
-      return signal.aborted ? REFUSALS.upstreamTimeout : REFUSALS.noConnector;
+      if (!signal.aborted) return REFUSALS.noConnector;
+      this.#silent.add(link);
+      return REFUSALS.upstreamTimeout;
     }
   }
 
