@@ -102,6 +102,7 @@ export function spiffeId(kind: IdentityKind, name: string): string {
 export class Network implements AsyncDisposable {
   readonly #deployment: Deployment;
   readonly #nodes: NetworkNode[] = [];
+  readonly #issued = new Map<string, Promise<string>>();
 
   /** Makes folder, CA and policy; no node runs yet. */
   static async create(options: NetworkOptions = {}): Promise<Network> {
@@ -125,9 +126,12 @@ export class Network implements AsyncDisposable {
     return this.#deployment.root;
   }
 
-  /** Issues an identity and returns its file's path. */
+  /** Issues an identity, once however often it is asked for, and returns its file's path. */
   issue(kind: IdentityKind, name: string): Promise<string> {
-    return this.#deployment.issue(kind, name);
+    const key = `${kind}/${name}`;
+    const issued = this.#issued.get(key) ?? this.#deployment.issue(kind, name);
+    this.#issued.set(key, issued);
+    return issued;
   }
 
   /** Replaces `policy.json`, the policy file of every relay, with a document or, to break it, with any text. */
