@@ -228,10 +228,7 @@ export class Product implements AsyncDisposable {
           await new Promise((resolve) => setTimeout(resolve, PROBE_INTERVAL_MS));
           continue;
         }
-        const logs = [...this.#nodes].map(([name, node]) =>
-          `--- ${name}\n${node.lines.slice(-15).join("\n")}`
-        );
-        throw new Error(`No flow got through the product\n${logs.join("\n")}`, { cause: error });
+        throw new Error(`No flow got through the product\n${this.lastLines()}`, { cause: error });
       }
     }
   }
