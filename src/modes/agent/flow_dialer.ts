@@ -65,7 +65,7 @@ export class FlowDialer {
 
   /** Opens a flow; rejects with `FlowUnavailableError`, `FlowRefusedError` or the signal's reason. */
   async connect(target: FlowTarget, options: { readonly signal: AbortSignal }): Promise<ByteChannel> {
-    await this.#authorize(target.service);
+    await this.#authorize(target, options.signal);
     let failure: unknown = noRelay();
     const relays = this.#usableRelays();
     for (const relay of relays) {
@@ -97,17 +97,30 @@ export class FlowDialer {
     return this.#silent.last(relays);
   }
 
-  async #authorize(service: string): Promise<void> {
+  async #authorize(target: FlowTarget, signal: AbortSignal): Promise<void> {
     const { views } = this.#options;
+    const { service } = target;
     // Right after the start the view may still be on its way.
     await views.waitFor(() => views.current !== undefined, VIEW_WAIT_MS);
     if (views.mayDial(service) !== undefined) return;
     if (views.current === undefined) throw noRelay();
+    await this.#reportDenied(target, signal);
     throw new FlowUnavailableError({
       status: 403,
       error: "http_request_denied",
       details: `this identity may not dial ${service}`,
     });
+  }
+
+  /** Asks a relay for what our view denies, so that the attempt stands in its audit log. Opens nothing. */
+  async #reportDenied(target: FlowTarget, signal: AbortSignal): Promise<void> {
+    const [relay] = this.#usableRelays();
+    if (relay === undefined) return;
+    try {
+      await this.#request(relay, target, { avoid: [], signal, timeout: IMPATIENT_TIMEOUT_MS });
+    } catch (error) {
+      this.#options.logger.debug("flow_denied", { service: target.service, detail: errorMessage(error) });
+    }
   }
 
   /** Tries one relay, and there one connector after the other while each fails for reasons of its own. */
