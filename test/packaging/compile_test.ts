@@ -4,12 +4,19 @@
 
 import assert from "node:assert/strict";
 import { VERSION } from "../../src/base/version.ts";
+import { Deployment, RELAY_NAME } from "../support/deployment.ts";
+import { eventually } from "../support/eventually.ts";
+import { freePort } from "../support/free_port.ts";
 import { needsTool, testNeeding } from "../support/require_tool.ts";
 import { build, emptyFolder, NATIVE, startBare } from "./compiled_file.ts";
 
 const TOOLS = [needsTool("npm"), needsTool("gcc")];
 const QEMU = needsTool("qemu-aarch64-static");
+const EMULATOR = NATIVE === "aarch64" ? [] : [QEMU.path, "-L", "/usr/aarch64-linux-gnu"];
 const FOREIGN = NATIVE === "aarch64" ? TOOLS : [...TOOLS, needsTool("aarch64-linux-gnu-gcc"), QEMU];
+
+/** Emulation makes a start take most of a minute. */
+const PATIENCE_MS = 300_000;
 
 const native = () => build({ arch: NATIVE, entry: "main.ts", pack: "auto" });
 const arm = () => build({ arch: "aarch64", entry: "main.ts", pack: "auto" });
@@ -64,16 +71,71 @@ testNeeding(
   },
 );
 
-testNeeding(FOREIGN, "the arm64 file runs on arm64", async () => {
+testNeeding(
+  TOOLS,
+  "three nodes of the compiled file carry a request to a service on a unix socket",
+  async () => {
+    await carryRequest([await native()]);
+  },
+);
+
+testNeeding(FOREIGN, "the arm64 file runs on arm64 and makes a CA", async () => {
   await using home = await emptyFolder();
-  const emulator = NATIVE === "aarch64" ? [] : [QEMU.path, "-L", "/usr/aarch64-linux-gnu"];
+  const program = [...EMULATOR, await arm()];
   const options = { folder: home.path, env: { HOME: home.path } };
-  const version = await startBare([...emulator, await arm(), "version", "--json"], options);
+  const version = await startBare([...program, "version", "--json"], options);
   assert.equal(JSON.parse(version.stdout).platform, "linux-aarch64", version.stderr);
-  const init = await startBare(
-    [...emulator, await arm(), "ca", "init", "--trust-domain", "example.test"],
-    options,
-  );
+  const init = await startBare([...program, "ca", "init", "--trust-domain", "example.test"], options);
   assert.equal(init.code, 0, init.stderr);
   assert.match(await Deno.readTextFile(`${home.path}/ca/ca.crt`), /^-----BEGIN CERTIFICATE-----/);
 });
+
+testNeeding(
+  FOREIGN,
+  "three nodes of the arm64 file carry a request to a service on a unix socket",
+  async () => {
+    await carryRequest([...EMULATOR, await arm()]);
+  },
+);
+
+/** Runs relay, connector and agent with `program` and asks a dark service through them. */
+async function carryRequest(program: readonly string[]): Promise<void> {
+  await using deployment = await Deployment.create({ program, services: [{ name: "web" }] });
+  const wrap = (
+    command: readonly string[],
+  ) => ["env", `XDG_CACHE_HOME=${deployment.folder}/cache`, ...command];
+  const start = (name: string, config: Record<string, unknown>) => deployment.start(name, config, { wrap });
+  const path = `${deployment.folder}/web.sock`;
+  await using _service = Deno.serve({ path, onListen: () => {} }, () => new Response("from the dark"));
+  const [relayPort, agentPort] = [freePort(), freePort()];
+  const relays = [{ name: RELAY_NAME, address: `127.0.0.1:${relayPort}` }];
+  const relay = await start(RELAY_NAME, {
+    mode: "relay",
+    identity: await deployment.issue("relay", RELAY_NAME),
+    listen: { quic: relays[0]?.address, tls: relays[0]?.address },
+    policy: ["policy.json"],
+    authority: { key: "ca/authority.key" },
+    health: null,
+  });
+  // One after the other, so that emulated starts do not slow each other into time-outs.
+  await relay.waitForLine(/"relay_started"/, { timeoutMs: PATIENCE_MS });
+  const connector = await start("connector-1", {
+    mode: "connector",
+    identity: await deployment.issue("connector", "connector-1"),
+    relays,
+    services: [{ name: "web", upstream: `unix:${path}` }],
+  });
+  await connector.waitForLine(/"service_bound"/, { timeoutMs: PATIENCE_MS });
+  const agent = await start("alice", {
+    mode: "agent",
+    identity: await deployment.issue("agent", "alice"),
+    relays,
+    forwards: [{ listen: `127.0.0.1:${agentPort}`, service: "web" }],
+  });
+  await agent.waitForLine(/"relay_connected"/, { timeoutMs: PATIENCE_MS });
+  const answer = await eventually(async () => {
+    const response = await fetch(`http://127.0.0.1:${agentPort}/`);
+    return await response.text();
+  }, { timeout: PATIENCE_MS, interval: 500 });
+  assert.equal(answer, "from the dark");
+}
