@@ -24,10 +24,10 @@ export class Queue<T> implements AsyncIterable<T> {
 
   /** Adds an item; after the end it is dropped. */
   push(item: T): void {
-    if (this.#closed) return this.#options.onDrop?.(item);
+    if (this.#closed) return this.#drop(item);
     this.#items.push(item);
     const { capacity = Infinity } = this.#options;
-    if (this.#items.length > capacity) this.#options.onDrop?.(this.#items.shift() as T);
+    if (this.#items.length > capacity) this.#drop(this.#items.shift() as T);
     this.#wake?.();
   }
 
@@ -48,7 +48,11 @@ export class Queue<T> implements AsyncIterable<T> {
       }
     } finally {
       this.#closed = true;
-      for (const item of this.#items.splice(0)) this.#options.onDrop?.(item);
+      for (const item of this.#items.splice(0)) this.#drop(item);
     }
+  }
+
+  #drop(item: T): void {
+    this.#options.onDrop?.(item);
   }
 }
