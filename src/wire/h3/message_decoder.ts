@@ -14,6 +14,7 @@ import {
   FRAME_PUSH_PROMISE,
   FRAME_SETTINGS,
   FRAME_WT_STREAM,
+  H3_CONNECT_ERROR,
   H3_EXCESSIVE_LOAD,
   H3_FRAME_ERROR,
   H3_FRAME_UNEXPECTED,
@@ -91,8 +92,13 @@ export class MessageDecoder {
 
   /** The peer ended the stream. */
   end(): void {
-    // RFC 9114 §7.1: a stream that ends inside a frame is a connection error.
-    if (this.#frames.midFrame) throw connectionError(H3_FRAME_ERROR, "Stream ends inside a frame");
+    if (this.#frames.midFrame) {
+      // RFC 9114 §4.4: a broken tunnel is a stream error. The runtime has no reset, so our own peers break one off
+      // by ending its stream in the middle of a frame: that must not take every other flow with it.
+      if (this.#state === "tunnel") throw new ProtocolError("stream", H3_CONNECT_ERROR, "Tunnel broken off");
+      // RFC 9114 §7.1: any other stream that ends inside a frame is a connection error.
+      throw connectionError(H3_FRAME_ERROR, "Stream ends inside a frame");
+    }
     if (this.#state === "head") {
       // RFC 9114 §4.1.2: a request that is not complete when its stream ends.
       const code = this.#options.reads === "request" ? H3_REQUEST_INCOMPLETE : H3_MESSAGE_ERROR;

@@ -11,6 +11,7 @@ import {
   FRAME_PUSH_PROMISE,
   FRAME_SETTINGS,
   FRAME_WT_STREAM,
+  H3_CONNECT_ERROR,
   H3_EXCESSIVE_LOAD,
   H3_FRAME_ERROR,
   H3_FRAME_UNEXPECTED,
@@ -207,6 +208,15 @@ const HOSTILE: readonly Hostile[] = [
     name: "an end inside a frame's header [RFC9114-7.1]",
     stream: concat([POST, wire(0x4000)]),
     code: H3_FRAME_ERROR,
+  },
+  {
+    name: "an end inside a frame of a tunnel, which breaks off that tunnel only [RFC9114-4.4]",
+    stream: concat([
+      headersFrame([[":method", "CONNECT"], [":authority", "a.example:1"]]),
+      wire(FRAME_DATA, 5, "hell"),
+    ]),
+    code: H3_CONNECT_ERROR,
+    scope: "stream",
   },
   {
     name: "an end before the request [RFC9114-4.1.2]",
