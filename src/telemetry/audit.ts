@@ -14,6 +14,8 @@ const DEFAULT_CAPACITY = 16_384;
 const FILE_BATCH = 64 * 1024;
 /** Bytes handed to standard output at once: a pipe takes no more without mixing them with other lines. */
 const STDOUT_BATCH = 4_096;
+/** Milliseconds in which records gather before they are written. */
+const LINGER = 10;
 /** Milliseconds between attempts while the file cannot be written. */
 const RETRY_DELAY = 1_000;
 
@@ -131,8 +133,9 @@ export class AuditLog implements AsyncDisposable {
   }
 
   async #drain(): Promise<void> {
-    // A turn later the records of one burst leave in one write.
-    await Promise.resolve();
+    // A moment later the records of one burst leave in one write: at 140 flows a second, writing each record by
+    // itself took a tenth of the relay's time.
+    await sleep(LINGER);
     while (this.#isStale || this.#unwritten.length > 0 || this.#takeBatch()) {
       try {
         if (this.#isStale) await this.#sink.reopen();

@@ -28,8 +28,8 @@ export interface TlsCarrierOptions {
 const FAST_DIAL_MS = 25;
 const DIALS_JUDGED = 8;
 
-/** TLS dials a second, and how many may come at once: a handshake costs both ends about 2 ms of CPU. */
-const DIALS_PER_SECOND = 20;
+/** TLS dials a second, and how many may come at once: handshake and proof cost both ends about 4 ms of CPU. */
+const DIALS_PER_SECOND = 5;
 const DIAL_BURST = 16;
 
 /** Milliseconds after a slow or failed dial until `auto` tries again. */
