@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { createLogger, SILENT_LOGGER } from "../../src/base/log.ts";
+import { eventually } from "../support/eventually.ts";
 import { AuditLog, type AuditRecord, type AuditSink } from "../../src/telemetry/audit.ts";
 
 const RECORD: AuditRecord = {
@@ -96,10 +97,7 @@ Deno.test("a failing file is logged once, shows as a problem and loses nothing o
   sink.failure = new Error("No space left on device");
   const audit = new AuditLog(sink, { logger });
   audit.record(RECORD);
-  while (audit.problem === undefined) {
-    await new Promise((resolve) => queueMicrotask(() => resolve(undefined)));
-  }
-  assert.equal(audit.problem, "audit records cannot be written");
+  await eventually(() => audit.problem === "audit records cannot be written");
   audit.record(RECORD);
   sink.failure = undefined;
   await audit.close();
