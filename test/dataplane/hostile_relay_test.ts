@@ -559,21 +559,24 @@ async function handshakeLengths(): Promise<[toConnector: number, toAgent: number
 
 function tamperedHandshake(at: { readonly direction: 0 | 1; readonly position: number }) {
   const seen: [number, number] = [0, 0];
-  return throughRelay((direction, chunk) => {
+  const change = (direction: 0 | 1, chunk: Uint8Array) => {
     const offset = at.position - seen[direction];
     seen[direction] += chunk.length;
     if (direction !== at.direction || offset < 0 || offset >= chunk.length) return chunk;
     return altered(chunk, offset, chunk[offset]! ^ 0x20);
-  });
+  };
+  // An altered length makes an end wait for bytes that never come.
+  return throughRelay(change, AbortSignal.timeout(250));
 }
 
-function throughRelay(change: (direction: 0 | 1, chunk: Uint8Array) => Uint8Array) {
+function throughRelay(
+  change: (direction: 0 | 1, chunk: Uint8Array) => Uint8Array,
+  signal: AbortSignal = new AbortController().signal,
+) {
   const [near, middleNear] = channelPair();
   const [middleFar, far] = channelPair();
   void copy(middleNear, middleFar, (chunk) => change(0, chunk));
   void copy(middleFar, middleNear, (chunk) => change(1, chunk));
-  // An altered length makes an end wait for bytes that never come.
-  const signal = AbortSignal.timeout(250);
   return Promise.allSettled([
     openSession({ channel: near, identity: alice, roots: network.roots, expectPeer: site.id.uri, signal }),
     acceptSession({ channel: far, identity: site, roots: network.roots, signal }),

@@ -89,7 +89,6 @@ Deno.test("splice() agrees with its model on any order of writes, half-closes an
         if (ended === "clean") assert.equal(bytes, sent);
         if (!model.isBroken) assert.equal(ended, "clean");
       }
-      assert.ok(bytesAtoB >= read[1]!.bytes && bytesBtoA >= read[0]!.bytes);
       if (!model.isBroken) assert.deepEqual([bytesAtoB, bytesBtoA], model.sent);
     },
   );
