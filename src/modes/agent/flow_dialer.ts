@@ -101,9 +101,9 @@ export class FlowDialer {
     const { views } = this.#options;
     const { service } = target;
     // Right after the start the view may still be on its way.
-    await views.waitFor(() => views.current !== undefined, VIEW_WAIT_MS);
-    if (views.mayDial(service) !== undefined) return;
-    if (views.current === undefined) throw noRelay();
+    await views.waitFor(() => views.isValid, VIEW_WAIT_MS);
+    if (views.mayDial(service)) return;
+    if (!views.isValid) throw noRelay();
     await this.#reportDenied(target, signal);
     throw new FlowUnavailableError({
       status: 403,
@@ -172,7 +172,7 @@ export class FlowDialer {
     const uri = head.headers.get(CONNECTOR_HEADER);
     const instance = head.headers.get(INSTANCE_HEADER);
     // The relay chooses among the connectors that the view allows, and among no others.
-    if (uri === undefined || instance === undefined || !this.#mayBind(uri, target.service)) {
+    if (uri === undefined || instance === undefined || !this.#options.views.mayDialAt(target.service, uri)) {
       body.abort();
       throw new FlowUnavailableError({
         status: 502,
@@ -234,17 +234,13 @@ export class FlowDialer {
 
   #viewChanged(): void {
     for (const flow of this.#live) {
-      if (!this.#mayBind(flow.connector, flow.service)) {
+      if (!this.#options.views.mayDialAt(flow.service, flow.connector)) {
         flow.channel.abort(new Error("The view no longer allows this flow"));
         this.#live.delete(flow);
       }
     }
-    const connectors = new Set(this.#options.views.current?.dial.flatMap((entry) => entry.bind));
-    this.#options.sessions.retain((connector) => connectors.has(connector));
-  }
-
-  #mayBind(connector: string, service: string): boolean {
-    return this.#options.views.mayDial(service)?.bind.includes(connector) ?? false;
+    const { peers } = this.#options.views;
+    this.#options.sessions.retain((connector) => peers.has(connector));
   }
 }
 

@@ -130,7 +130,7 @@ export class FlowServer {
   }
 
   async #servePlain(channel: ByteChannel, header: FlowHeader, service: OfferedService): Promise<void> {
-    const optional = this.#options.views.mayBind(service.name)?.endToEnd === "optional";
+    const optional = this.#options.views.isPlainAllowed(service.name);
     if (!optional || !this.#allows(header.caller, service.name)) return await answer(channel, 403);
     let upstream: ByteChannel;
     try {
@@ -166,7 +166,7 @@ export class FlowServer {
   }
 
   #allows(caller: string, service: string): boolean {
-    return this.#options.views.mayBind(service)?.dial.includes(caller) ?? false;
+    return this.#options.views.mayServe(service, caller);
   }
 
   #decide(caller: string, service: string): FlowDecision {
@@ -181,9 +181,9 @@ export class FlowServer {
         flow.abort.abort(new Error("The view no longer allows this flow"));
       }
     }
-    const callers = new Set(this.#options.views.current?.bind.flatMap((entry) => entry.dial));
+    const { peers } = this.#options.views;
     for (const session of this.#sessions.values()) {
-      if (!callers.has(session.peer.uri)) session.close("the view no longer knows this caller");
+      if (!peers.has(session.peer.uri)) session.close("the view no longer knows this caller");
     }
   }
 }

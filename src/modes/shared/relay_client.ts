@@ -151,6 +151,7 @@ export class RelayClient {
       logger.warn("relay_lost", { relay: this.name, code, reason });
     } finally {
       if (this.#connection === connection) this.#connection = undefined;
+      this.#options.views.disconnected(this.name);
       this.#options.onLost();
       await connection.close(H3_NO_ERROR, "done");
     }
@@ -197,7 +198,10 @@ export class RelayClient {
   async #handle(message: ViewMessage, connection: ClientConnection, views: ViewHolder): Promise<void> {
     switch (message.type) {
       case "view":
-        return await views.accept(message.jws);
+        await views.accept(message.jws, this.name);
+        // The connection may have gone while the view was verified.
+        if (this.#connection === undefined) views.disconnected(this.name);
+        return;
       case "drain":
         return this.#drain(connection);
       case "observed":

@@ -1,5 +1,8 @@
 /**
- * The newest signed view a node holds, whichever relay brought it. Without a valid view nothing is allowed.
+ * The signed views a node holds, the newest of each relay. Without a valid view nothing is allowed.
+ *
+ * A view names the peers that its relay has met, so a right holds where the view of any connected relay grants it.
+ * While a relay is away its view counts only if no other is there: it may have missed a change.
  */
 
 import { withSignal } from "../../base/async.ts";
@@ -14,54 +17,89 @@ export interface ViewHolderOptions {
   readonly logger: Logger;
 }
 
-/** Verifies views and keeps the newest. */
+/** Verifies views and answers what they allow. */
 export class ViewHolder {
   readonly #options: ViewHolderOptions;
   readonly #listeners = new Set<() => void>();
-  #view: View | undefined;
+  readonly #views = new Map<string, HeldView>();
 
   constructor(options: ViewHolderOptions) {
     this.#options = options;
   }
 
-  /** The view in force, or undefined when there is none or it has expired. */
-  get current(): View | undefined {
-    return this.#view !== undefined && this.#view.exp * 1_000 > Date.now() ? this.#view : undefined;
+  /** Whether there is a view in force: one that has not expired. */
+  get isValid(): boolean {
+    return this.#inForce().length > 0;
   }
 
-  /** What we may dial, by service. */
-  mayDial(service: string): ViewDial | undefined {
-    return this.current?.dial.find((entry) => entry.service === service);
+  /** SPIFFE IDs of all that may offer what we may dial, and of all that may dial what we may offer. */
+  get peers(): ReadonlySet<string> {
+    return new Set(
+      this.#inForce().flatMap(({ dial, bind }) => [
+        ...dial.flatMap((entry) => entry.bind),
+        ...bind.flatMap((entry) => entry.dial),
+      ]),
+    );
   }
 
-  /** Who may dial a service of ours. */
-  mayBind(service: string): ViewBind | undefined {
-    return this.current?.bind.find((entry) => entry.service === service);
+  /** Whether we may dial a service at all, whoever offers it. */
+  mayDial(service: string): boolean {
+    return this.#dial(service).length > 0;
   }
 
-  /** Verifies a view and takes it if it is newer; refuses (and logs) what does not verify. */
-  async accept(jws: string): Promise<void> {
+  /** Whether we may dial a service at this connector. */
+  mayDialAt(service: string, connector: string): boolean {
+    return this.#dial(service).some(({ bind }) => bind.includes(connector));
+  }
+
+  /** Whether this caller may dial a service of ours. */
+  mayServe(service: string, caller: string): boolean {
+    return this.#bind(service).some(({ dial }) => dial.includes(caller));
+  }
+
+  /** Whether a service of ours may be served to callers that cannot seal end to end; every view must agree. */
+  isPlainAllowed(service: string): boolean {
+    const entries = this.#bind(service);
+    return entries.length > 0 && entries.every(({ endToEnd }) => endToEnd === "optional");
+  }
+
+  /** Verifies a relay's view and takes it if it is newer; refuses (and logs) what does not verify. */
+  async accept(jws: string, relay: string): Promise<void> {
     const { identity, logger } = this.#options;
+    const minRevision = this.#views.get(relay)?.view.rev;
     let view: View;
     try {
       view = await verifyView(jws, {
         authorities: identity.trust.authorities,
         subject: identity.id,
         now: Date.now(),
-        ...(this.#view === undefined ? {} : { minRevision: this.#view.rev }),
+        ...(minRevision === undefined ? {} : { minRevision }),
       });
     } catch (error) {
-      logger.warn("view_refused", { reason: errorCode(error), detail: errorMessage(error) });
+      logger.warn("view_refused", { relay, reason: errorCode(error), detail: errorMessage(error) });
       return;
     }
     // Two verifications may overlap: the newer view stays.
-    if (this.#view !== undefined && view.rev < this.#view.rev) return;
-    this.#view = view;
-    logger.debug("view_accepted", { revision: view.rev, dial: view.dial.length, bind: view.bind.length });
-    for (const listener of this.#listeners) listener();
+    if (view.rev < (this.#views.get(relay)?.view.rev ?? 0)) return;
+    this.#views.set(relay, { view, isConnected: true });
+    logger.debug("view_accepted", {
+      relay,
+      revision: view.rev,
+      dial: view.dial.length,
+      bind: view.bind.length,
+    });
+    this.#changed();
   }
 
-  /** Calls back after each accepted view; returns the way to stop. */
+  /** The relay is gone: from now on others know better, if there are any. */
+  disconnected(relay: string): void {
+    const held = this.#views.get(relay);
+    if (held === undefined || !held.isConnected) return;
+    held.isConnected = false;
+    this.#changed();
+  }
+
+  /** Calls back after each change of what is in force; returns the way to stop. */
   onChange(listener: () => void): () => void {
     this.#listeners.add(listener);
     return () => this.#listeners.delete(listener);
@@ -84,4 +122,28 @@ export class ViewHolder {
       stop();
     }
   }
+
+  #changed(): void {
+    for (const listener of this.#listeners) listener();
+  }
+
+  #inForce(): View[] {
+    const now = Date.now();
+    const valid = [...this.#views.values()].filter(({ view }) => view.exp * 1_000 > now);
+    const connected = valid.filter(({ isConnected }) => isConnected);
+    return (connected.length > 0 ? connected : valid).map(({ view }) => view);
+  }
+
+  #dial(service: string): ViewDial[] {
+    return this.#inForce().flatMap(({ dial }) => dial.filter((entry) => entry.service === service));
+  }
+
+  #bind(service: string): ViewBind[] {
+    return this.#inForce().flatMap(({ bind }) => bind.filter((entry) => entry.service === service));
+  }
+}
+
+interface HeldView {
+  readonly view: View;
+  isConnected: boolean;
 }
