@@ -77,7 +77,9 @@ Deno.test("SIGTERM: a relay is unready, lets its flow finish, sends new ones els
   assert.equal((await ask(`${first.health}/health`)).status, 200);
   for (const agent of [both, one]) await agent.waitForLine(/"relay_draining"/);
   assert.equal(await askName(both.forward("web")), "up");
-  assert.equal((await second.audit()).filter(({ event }) => event === "connect").length, 1);
+  await eventually(async () =>
+    (await second.audit()).filter(({ event }) => event === "connect").length === 1
+  );
   await assert.rejects(askName(one.forward("web")), Deno.errors.ConnectionReset);
 
   await writeAll(running.conn, utf8("still served"));

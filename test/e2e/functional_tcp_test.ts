@@ -106,7 +106,7 @@ for (const carrier of ["quic", "tls"]) {
 }
 
 /** Bytes a sender tries to get rid of. */
-const OFFERED = 128 * MIB;
+const OFFERED = 96 * MIB;
 /** Kernel buffers of four sockets and three hops' flow windows: what may be on the way while nobody reads. */
 const MAX_UNDERWAY = 48 * MIB;
 /** What a node's memory may grow by for one stalled flow, garbage included. */
