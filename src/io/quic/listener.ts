@@ -120,8 +120,19 @@ class Listener implements QuicListener {
 
   async #handshake(incoming: Deno.QuicIncoming): Promise<void> {
     this.#handshakes++;
+    let timer: ReturnType<typeof setTimeout> | undefined;
     try {
-      const quic = await incoming.accept();
+      // The connection before its handshake, since only that can be given up: an idle time-out chosen by the
+      // peer would let one spoofed datagram hold a place for minutes.
+      const quic = incoming.accept({ zeroRtt: true });
+      let isLate = false;
+      timer = setTimeout(() => {
+        isLate = true;
+        quic.close({ closeCode: H3_NO_ERROR, reason: "" });
+      }, this.#limits.unauthenticatedMs);
+      // Resolves also when the connection has ended; that is seen in `closed`.
+      await quic.handshake;
+      if (isLate) throw new Error("Handshake took too long");
       const id = `quic-${nextId++}`;
       const connection = new QuicServerConnection(quic, { id, limits: this.#limits, logger: this.#logger });
       if (this.#closed) return connection.close(H3_NO_ERROR, "Relay stops");
@@ -132,6 +143,7 @@ class Listener implements QuicListener {
       // Scanners and broken clients: their fault, and frequent.
       this.#logger.debug("quic_handshake_failed", { reason: errorMessage(error) });
     } finally {
+      clearTimeout(timer);
       this.#handshakes--;
     }
   }
