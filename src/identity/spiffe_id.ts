@@ -20,7 +20,7 @@ export interface SpiffeId {
 }
 
 /** The DNS suffix of relay names: no public CA may issue it, so only the network's own CA can vouch for it. */
-export const RELAY_NAME_SUFFIX = ".relay.ginnel.internal";
+const RELAY_NAME_SUFFIX = ".relay.ginnel.internal";
 
 /** Longest trust domain, in characters: it shares its alphabet and length with DNS names. */
 const MAX_TRUST_DOMAIN_LENGTH = 255;
@@ -62,7 +62,7 @@ export function makeSpiffeId(
 }
 
 /** Writes a SPIFFE ID from parts that were already checked. */
-export function formatSpiffeId(
+function formatSpiffeId(
   parts: { readonly trustDomain: string; readonly kind: IdentityKind; readonly name: string },
 ): string {
   return `${SCHEME}${parts.trustDomain}/${parts.kind}/${parts.name}`;

@@ -34,7 +34,7 @@ const ViewSchema = z.object({
 });
 
 /** Whether a service insists on an end-to-end session. */
-export type EndToEnd = z.output<typeof EndToEndSetting>;
+type EndToEnd = z.output<typeof EndToEndSetting>;
 
 /** A service the subject may Dial, and who may Bind it (SPIFFE IDs). */
 export type ViewDial = Readonly<z.output<typeof ViewDialSchema>>;

@@ -116,7 +116,7 @@ Deno.test("verifyChain() refuses a trusted root that is no CA", async () => {
   await rejectsWith("ERR_CERT_ISSUER_NOT_CA", () => verify([leaf], { roots: [root.pem] }));
 });
 
-Deno.test("verifyChain() keeps to the path length of roots and intermediates", async () => {
+Deno.test("verifyChain() keeps to the path length of roots and intermediates [RFC5280-6.1.4]", async () => {
   const root = await forge({ subject: "CN=Root", ca: true, pathLength: 0 });
   assert.equal((await verify([await forge({ issuer: root })], { roots: [root.pem] })).id.name, "forged");
   const one = await forge({ subject: "CN=1", ca: true, issuer: root });

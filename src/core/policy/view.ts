@@ -40,14 +40,9 @@ export interface ViewOptions {
   readonly knownIdentities: Iterable<string>;
 }
 
-/** Compiles the view of one identity; lists are sorted, so equal rights give equal views. */
-export function compileView(snapshot: PolicySnapshot, id: string, options: ViewOptions): ViewClaims {
-  return createViewCompiler(snapshot, options)(id);
-}
-
 /**
  * Returns a function that compiles views of many identities and finds the peers of each service only once:
- * after a reload every connected identity needs a new view.
+ * after a reload every connected identity needs a new view. Lists are sorted, so equal rights give equal views.
  */
 export function createViewCompiler(
   snapshot: PolicySnapshot,

@@ -6,8 +6,8 @@ import type { SourceTree } from "../source_tree.ts";
 /** Ways in from outside: programs that people or `compile.sh` start, and the SDK's public surface. */
 const ENTRIES = [/^main\.ts$/, /^src\/sdk\//, /^src\/cli\/selfextract\/pack\.ts$/];
 
-/** Tables of an RFC's code points: one that left out what we do not send yet would mislead its reader. */
-const CODE_TABLE = /^src\/wire\/.*\/codes\.ts$/;
+/** Tables of an RFC's code points, and codecs of its forms: one that left out what we do not send yet would mislead. */
+const CODE_TABLE = /^src\/wire\/(?:.*\/codes|varint|masque\/uri|capsule\/webtransport)\.ts$/;
 
 /** The rules on exports. */
 export const EXPORT_RULES: readonly Rule[] = [
