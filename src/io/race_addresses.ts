@@ -14,6 +14,33 @@ export interface RaceOptions<T> {
   attempt(hostname: string): Promise<T>;
   /** Receives what connected too late. */
   discard(connected: T): void;
+  /** Finds the addresses of a name; default: the system's resolver, `/etc/hosts` included. */
+  resolve?(name: string): Promise<readonly string[]>;
+}
+
+/** Resolves the name and connects; rejects with the first attempt's error when all fail. */
+export async function raceAddresses<T>(address: HostPort, options: RaceOptions<T>): Promise<T> {
+  const { signal, resolve = lookupAll } = options;
+  signal.throwIfAborted();
+  const { hostname } = address;
+  const found = isIP(hostname) !== 0 ? [hostname] : await withSignal(resolve(hostname), signal);
+  let won = false;
+  const tryOne = async (host: string) => {
+    const connected = await options.attempt(host);
+    if (won || signal.aborted) options.discard(connected);
+    won = true;
+    return connected;
+  };
+  const attempts: Promise<T>[] = [];
+  for (const host of found.slice(0, MAX_ADDRESSES)) {
+    const attempt = tryOne(host);
+    attempts.push(attempt);
+    await headStart(attempt, signal);
+    if (won || signal.aborted) break;
+  }
+  return await withSignal(Promise.any(attempts), signal).catch((error) => {
+    throw error instanceof AggregateError ? error.errors[0] : error;
+  });
 }
 
 /** Milliseconds an attempt has to itself before the next one starts beside it. */
@@ -22,49 +49,16 @@ const HEAD_START_MS = 300;
 /** Most addresses of one name that are tried. */
 const MAX_ADDRESSES = 8;
 
-/** Resolves the name and connects; rejects with the first attempt's error when all fail. */
-export async function raceAddresses<T>(address: HostPort, options: RaceOptions<T>): Promise<T> {
-  const { signal, discard } = options;
-  signal.throwIfAborted();
-  const hostnames = await resolve(address.hostname, signal);
-  let won = false;
-  const attempts: Promise<T>[] = [];
-  for (const hostname of hostnames) {
-    const attempt = options.attempt(hostname).then((connected) => {
-      if (won || signal.aborted) discard(connected);
-      won = true;
-      return connected;
-    });
-    attempts.push(attempt);
-    if (hostnames.length > attempts.length && await settles(attempt, signal) === "connected") break;
-    if (won) break;
-  }
-  return await Promise.any(attempts).catch((error) => {
-    signal.throwIfAborted();
-    throw error instanceof AggregateError ? error.errors[0] : error;
-  });
+async function lookupAll(name: string): Promise<readonly string[]> {
+  return (await lookup(name, { all: true })).map(({ address }) => address);
 }
 
-async function resolve(hostname: string, signal: AbortSignal): Promise<readonly string[]> {
-  if (isIP(hostname) !== 0) return [hostname];
-  const found = await withSignal(lookup(hostname, { all: true }), signal);
-  return found.slice(0, MAX_ADDRESSES).map(({ address }) => address);
+/** Resolves when the attempt has a result, or is no longer alone. */
+async function headStart(attempt: Promise<unknown>, signal: AbortSignal): Promise<void> {
+  const settled = new AbortController();
+  const settle = () => settled.abort();
+  attempt.then(settle, settle);
+  await sleep(HEAD_START_MS, { signal: AbortSignal.any([signal, settled.signal]) }).catch(ignore);
 }
 
-/** Waits for an attempt's result, but no longer than its head start. */
-async function settles(
-  attempt: Promise<unknown>,
-  signal: AbortSignal,
-): Promise<"connected" | "failed" | "slow"> {
-  const timer = new AbortController();
-  const slow = sleep(HEAD_START_MS, { signal: AbortSignal.any([signal, timer.signal]) })
-    .then(() => "slow" as const, () => "slow" as const);
-  try {
-    return await Promise.race([
-      attempt.then(() => "connected" as const, () => "failed" as const),
-      slow,
-    ]);
-  } finally {
-    timer.abort();
-  }
-}
+function ignore(): void {}

@@ -25,6 +25,12 @@ const SOCKADDR_LENGTH = new Uint32Array(1);
 /** Descriptors found by earlier searches, by connection key: a hint that is verified before use. */
 let knownDescriptors = new Map<string, number>();
 
+/** A connection as far as its socket is concerned; a `Deno.TlsConn` is one too. */
+export interface ConnectedSocket {
+  readonly localAddr: Deno.NetAddr;
+  readonly remoteAddr: Deno.NetAddr;
+}
+
 /** Tells whether {@linkcode resetConnection} can send RST here: it needs `--allow-ffi` and a libc. */
 export function canResetConnections(): boolean {
   return LIBC !== undefined;
@@ -35,7 +41,7 @@ export function canResetConnections(): boolean {
  * nothing, where that is impossible. Searching the descriptor costs a system call per open descriptor, once
  * for all connections that exist at that time.
  */
-export function resetConnection(conn: Deno.TcpConn): boolean {
+export function resetConnection(conn: ConnectedSocket): boolean {
   if (LIBC === undefined) return false;
   const key = connectionKey(conn);
   const descriptor = findDescriptor(LIBC, key);
@@ -93,7 +99,7 @@ function readName(call: Libc["symbols"]["getsockname"], descriptor: number): str
   return formatKey(high, view.getUint32(20), port);
 }
 
-function connectionKey(conn: Deno.TcpConn): string {
+function connectionKey(conn: ConnectedSocket): string {
   return `${addressKey(conn.localAddr)}>${addressKey(conn.remoteAddr)}`;
 }
 

@@ -18,7 +18,7 @@ import { exchange } from "../h3/exchange.ts";
 import { MessageChannel } from "../h3/message_channel.ts";
 import { raceAddresses } from "../race_addresses.ts";
 import { TLS_CARRIER_ALPN } from "./listener.ts";
-import { TlsPipe } from "./tls_pipe.ts";
+import { dropConnection, TlsPipe } from "./tls_pipe.ts";
 
 /** Whom to dial and whom to trust. */
 export interface DialTlsOptions {
@@ -35,7 +35,7 @@ export async function dialTls(options: DialTlsOptions): Promise<ClientConnection
   const conn = await raceAddresses(options.address, {
     signal: options.signal,
     attempt: (hostname) => connect(hostname, options),
-    discard: (late) => late.close(),
+    discard: dropConnection,
   });
   return new TlsClientConnection(conn);
 }
@@ -117,7 +117,7 @@ async function connect(hostname: string, options: DialTlsOptions): Promise<Deno.
     }
     return conn;
   } catch (error) {
-    conn.close();
+    dropConnection(conn);
     throw error;
   }
 }

@@ -11,6 +11,7 @@ import { openSockets, SOL_SOCKET } from "../libc_sockets.ts";
 import { selectSocket } from "../packet_filter.ts";
 import { Queue } from "../queue.ts";
 import { TlsServerConnection } from "./server_connection.ts";
+import { dropConnection } from "./tls_pipe.ts";
 
 /** The protocol name of the carrier. */
 export const TLS_CARRIER_ALPN = "ginnel/1";
@@ -67,6 +68,13 @@ export async function listenTls(options: ListenTlsOptions): Promise<TlsListener>
   return new Listener(options);
 }
 
+/** One socket that listens on the port. */
+interface RunningListener {
+  readonly listener: Deno.TlsListener;
+  /** Resolves when it is closed. */
+  readonly ended: Promise<void>;
+}
+
 class Listener implements TlsListener {
   readonly port: number;
   readonly #hostname: string;
@@ -74,11 +82,13 @@ class Listener implements TlsListener {
   readonly #logger: Logger;
   readonly #queue = new Queue<ServerConnection>({ onDrop: (connection) => connection.close(0, "") });
   readonly #connections = new Set<TlsServerConnection>();
-  #listener: Deno.TlsListener;
-  /** The listener before the last reload, while it still listens. */
+  #current: RunningListener;
+  /** The listener before the last reload, while it still listens, and what ends that. */
   #retiring:
-    | { readonly listener: Deno.TlsListener; readonly timer: ReturnType<typeof setTimeout> }
+    | { readonly listener: Deno.TlsListener; timer: ReturnType<typeof setTimeout> | undefined }
     | undefined;
+  /** What to listen with once the retiring listener is gone. */
+  #next: TlsCredentials | undefined;
   #closed = false;
 
   constructor(options: ListenTlsOptions) {
@@ -87,7 +97,7 @@ class Listener implements TlsListener {
     this.#limits = { ...DEFAULT_TLS_LIMITS, ...options.limits };
     this.#logger = logger;
     this.port = claimPort(hostname, options.port);
-    this.#listener = this.#listen(options);
+    this.#current = this.#listen(options);
   }
 
   connections(): AsyncIterable<ServerConnection> {
@@ -95,27 +105,24 @@ class Listener implements TlsListener {
   }
 
   reload(credentials: TlsCredentials): void {
+    if (this.#retiring === undefined) return this.#replace(credentials);
+    // Which of a port's listeners the kernel chooses is known for two of them only.
+    this.#next = credentials;
     this.#retire();
-    const previous = this.#listener;
-    this.#listener = this.#listen(credentials);
-    // Both listen for a while: new connections go to the new one, and the old one still takes those that
-    // had reached it already.
-    const timer = setTimeout(() => this.#retire(), OVERLAP_MS);
-    this.#retiring = { listener: previous, timer };
   }
 
   async close(): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
     this.#retire();
-    this.#listener.close();
+    this.#current.listener.close();
     const ended = [...this.#connections].map((connection) => connection.closed);
     for (const connection of this.#connections) connection.close(0, "Relay stops");
     this.#queue.close();
     await Promise.all(ended);
   }
 
-  #listen(credentials: TlsCredentials): Deno.TlsListener {
+  #listen(credentials: TlsCredentials): RunningListener {
     const listener = Deno.listenTls({
       hostname: this.#hostname,
       port: this.port,
@@ -125,14 +132,34 @@ class Listener implements TlsListener {
       reusePort: true,
     });
     this.#tune();
-    void this.#acceptLoop(listener);
-    return listener;
+    return { listener, ended: this.#acceptLoop(listener) };
+  }
+
+  /** Both listen for a while: the new one takes new connections, the old one those that had reached it. */
+  #replace(credentials: TlsCredentials): void {
+    const previous = this.#current;
+    this.#current = this.#listen(credentials);
+    this.#retiring = { listener: previous.listener, timer: setTimeout(() => this.#retire(), OVERLAP_MS) };
+    previous.ended.then(() => this.#retired());
   }
 
   #retire(): void {
-    clearTimeout(this.#retiring?.timer);
-    this.#retiring?.listener.close();
+    if (this.#retiring?.timer === undefined) return;
+    clearTimeout(this.#retiring.timer);
+    this.#retiring.timer = undefined;
+    this.#retiring.listener.close();
+  }
+
+  #retired(): void {
+    const credentials = this.#next;
     this.#retiring = undefined;
+    this.#next = undefined;
+    if (credentials === undefined || this.#closed) return;
+    try {
+      this.#replace(credentials);
+    } catch (error) {
+      this.#logger.error("tls_reload_failed", { reason: errorMessage(error) });
+    }
   }
 
   #tune(): void {
@@ -155,13 +182,13 @@ class Listener implements TlsListener {
       } catch (error) {
         // Closed by us, or replaced.
         if (this.#closed || error instanceof Deno.errors.BadResource) return;
-        if (this.#listener !== listener && this.#retiring?.listener !== listener) return;
+        if (error instanceof Deno.errors.Interrupted) return;
         this.#logger.warn("tls_accept_failed", { reason: errorMessage(error) });
         // Out of descriptors, most likely: a pause keeps the loop from spinning.
         await sleep(ACCEPT_PAUSE_MS);
         continue;
       }
-      if (this.#full()) conn.close();
+      if (this.#full()) dropConnection(conn);
       else this.#admit(conn);
     }
   }

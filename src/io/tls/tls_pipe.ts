@@ -6,16 +6,27 @@ import { ChannelResetError } from "../../base/channel.ts";
 import { errorMessage } from "../../base/errors.ts";
 import { FRAME_DATA } from "../../wire/h3/codes.ts";
 import type { Pipe } from "../h3/pipe.ts";
+import { resetConnection } from "../tcp/reset_socket.ts";
 import { FillAhead } from "./fill_ahead.ts";
 
 /**
- * The header of a DATA frame whose content never comes. Closing sends close_notify, which alone is a clean
- * end; behind this the HTTP/3 stream ends inside a frame, and its reader knows that it was cut.
+ * The header of a DATA frame whose content never comes. Where the connection cannot be reset, closing it sends
+ * close_notify, a clean end; behind this the HTTP/3 stream ends inside a frame, and its reader knows that it
+ * was cut.
  */
 const CUT_FRAME = Uint8Array.of(FRAME_DATA, 1);
 
-/** How long an aborted connection may take to get its last bytes out. */
+/** Milliseconds a connection that cannot be reset may take to get its last bytes out. */
 const ABORT_GRACE_MS = 1_000;
+
+/**
+ * Gives a connection up that has not begun to carry anything. The runtime's own close waits for a handshake
+ * under way, forever if the peer likes.
+ */
+export function dropConnection(conn: Deno.TlsConn): void {
+  resetConnection(conn);
+  conn.close();
+}
 
 /** The stream that a TLS connection is: it carries HTTP/3 frames and nothing else. */
 export class TlsPipe implements Pipe {
@@ -52,13 +63,14 @@ export class TlsPipe implements Pipe {
   abort(): void {
     if (this.#aborted) return;
     this.#aborted = true;
+    this.#writeClosed ??= Promise.resolve();
+    if (resetConnection(this.#conn)) return this.#shut();
     // Behind the write under way, lest it end up in the middle of its frame; a stuck one is cut as it is.
     const timer = setTimeout(() => this.#shut(), ABORT_GRACE_MS);
     this.#enqueue(() => this.#writeAll(CUT_FRAME)).catch(ignore).finally(() => {
       clearTimeout(timer);
       this.#shut();
     });
-    this.#writeClosed ??= Promise.resolve();
   }
 
   /** Closes the connection, cleanly if all was written; an abort under way goes first. Idempotent. */
