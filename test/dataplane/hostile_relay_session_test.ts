@@ -178,3 +178,9 @@ async function copy(
     to.abort(error);
   }
 }
+
+function altered(bytes: Uint8Array, offset: number, value: number): Uint8Array {
+  const copied = bytes.slice();
+  copied[offset] = value;
+  return copied;
+}
