@@ -278,7 +278,7 @@ Deno.test("a port that is taken is refused, though reloads share it", async () =
 });
 
 Deno.test("hostile bytes end their connection and nothing else", async () => {
-  await using server = await TestServer.tls(echoRequest);
+  await using server = await TestServer.tls(echoRequest, { unauthenticatedMs: 500 });
   const attacks = [
     encodeFrame(0x00, wire("DATA before HEADERS")),
     encodeFrame(0x04, new Uint8Array(0)),
