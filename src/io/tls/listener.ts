@@ -29,7 +29,7 @@ export interface TlsLimits {
 }
 
 /** Bounds for one relay: a connection is one flow, and pins at most two read buffers of 128 KiB. */
-export const DEFAULT_TLS_LIMITS: TlsLimits = {
+const DEFAULT_TLS_LIMITS: TlsLimits = {
   maxConnections: 10_000,
   maxUnauthenticated: 256,
   unauthenticatedMs: 5_000,

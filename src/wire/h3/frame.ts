@@ -9,7 +9,7 @@ import { readVarint, varintLength, varintSize, writeVarint } from "../varint.ts"
 import { H3_FRAME_ERROR } from "./codes.ts";
 
 /** The most bytes a frame header with a safe-integer type and length takes. */
-export const MAX_FRAME_HEADER = 16;
+const MAX_FRAME_HEADER = 16;
 
 /** Writes type and length at `offset` and returns the offset behind them; the caller made room. */
 export function writeFrameHeader(
