@@ -38,6 +38,7 @@ export class QuicClientConnection implements ClientConnection {
   readonly closed: Promise<CloseInfo>;
   readonly draining: Promise<void>;
   readonly #http3: Http3Connection;
+  #settings: Settings | undefined;
   #drains = false;
 
   constructor(quic: Deno.QuicConn, options: QuicClientConnectionOptions) {
@@ -60,6 +61,7 @@ export class QuicClientConnection implements ClientConnection {
       maxOpenStreams: () => Infinity,
     });
     this.closed = this.#http3.closed;
+    this.#http3.peerSettings.then((settings) => this.#settings = settings);
     this.#http3.start();
   }
 
@@ -110,7 +112,9 @@ export class QuicClientConnection implements ClientConnection {
     return { answer: await exchange(stream, requestFields(head), options), id };
   }
 
-  #peerSettings(signal: AbortSignal | undefined): Promise<Settings> {
+  /** The relay's SETTINGS; asked for by every request, so once known they cost no promise on `closed`. */
+  #peerSettings(signal: AbortSignal | undefined): Settings | Promise<Settings> {
+    if (this.#settings !== undefined) return this.#settings;
     const ended = this.closed.then(({ code, reason }) => {
       throw new GinnelError("ERR_CONNECTION_CLOSED", `Connection closed: ${reason || `code ${code}`}`);
     });

@@ -3,6 +3,7 @@
  * when one fails, and seals everything end to end.
  */
 
+import { DeadlineError, withDeadline } from "../../base/async.ts";
 import type { ByteChannel } from "../../base/channel.ts";
 import { errorMessage } from "../../base/errors.ts";
 import type { Logger } from "../../base/log.ts";
@@ -189,16 +190,19 @@ export class FlowDialer {
     init: Parameters<RelayClient["request"]>[0],
     options: AskOptions,
   ): Promise<Exchange> {
-    const timeout = AbortSignal.timeout(options.timeout);
-    const signal = AbortSignal.any([options.signal, timeout]);
     try {
-      const exchange = carrier === undefined
-        ? await relay.request(init, { signal })
-        : await carrier.request({ ...init, authority: relay.authority }, { signal });
+      const exchange = await withDeadline(
+        options.timeout,
+        (signal) =>
+          carrier === undefined
+            ? relay.request(init, { signal })
+            : carrier.request({ ...init, authority: relay.authority }, { signal }),
+        { signal: options.signal },
+      );
       this.#silent.delete(relay);
       return exchange;
     } catch (error) {
-      if (timeout.aborted) this.#silent.add(relay);
+      if (error instanceof DeadlineError) this.#silent.add(relay);
       throw error;
     }
   }

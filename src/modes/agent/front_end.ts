@@ -49,8 +49,7 @@ export function startFrontEnd(options: FrontEndOptions): FrontEnd {
 class SocketFrontEnd implements FrontEnd {
   readonly #listener: SocketListener;
   readonly #options: FrontEndOptions;
-  readonly #ending = new AbortController();
-  readonly #clients = new Set<Promise<void>>();
+  readonly #clients = new Map<AbortController, Promise<void>>();
   readonly #accepting: Promise<void>;
 
   constructor(listener: SocketListener, options: FrontEndOptions) {
@@ -74,9 +73,9 @@ class SocketFrontEnd implements FrontEnd {
 
   async close(reason?: unknown): Promise<void> {
     this.stop();
-    this.#ending.abort(reason);
+    for (const ending of this.#clients.keys()) ending.abort(reason);
     await this.#accepting;
-    await Promise.all(this.#clients);
+    await Promise.all(this.#clients.values());
   }
 
   [Symbol.asyncDispose](): Promise<void> {
@@ -91,14 +90,17 @@ class SocketFrontEnd implements FrontEnd {
         channel.abort();
         continue;
       }
-      const client = this.#serve(channel).finally(() => this.#clients.delete(client));
-      this.#clients.add(client);
+      // A signal of its own: removing a listener from one that all clients share takes longer the more there are.
+      const ending = new AbortController();
+      this.#clients.set(
+        ending,
+        this.#serve(channel, ending.signal).finally(() => this.#clients.delete(ending)),
+      );
     }
   }
 
-  async #serve(channel: ByteChannel): Promise<void> {
+  async #serve(channel: ByteChannel, signal: AbortSignal): Promise<void> {
     const { name, handle, logger } = this.#options;
-    const { signal } = this.#ending;
     const onEnd = () => channel.abort(signal.reason);
     signal.addEventListener("abort", onEnd, { once: true });
     try {

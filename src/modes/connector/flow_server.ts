@@ -4,6 +4,7 @@
  * certificate.
  */
 
+import { withDeadline } from "../../base/async.ts";
 import type { ByteChannel } from "../../base/channel.ts";
 import { errorMessage } from "../../base/errors.ts";
 import type { Logger } from "../../base/log.ts";
@@ -80,17 +81,12 @@ export class FlowServer {
     if (this.#sessions.size >= MAX_SESSIONS) return await answer(channel, 503);
     await channel.write(encodeMessage({ status: 200 }));
     const identity = this.#options.identity();
-    const session = await acceptSession({
-      channel,
-      identity,
-      roots: identity.trust.roots,
-      signal: AbortSignal.timeout(OPENING_TIMEOUT_MS),
-    });
+    const session = await withDeadline(
+      OPENING_TIMEOUT_MS,
+      (signal) => acceptSession({ channel, identity, roots: identity.trust.roots, signal }),
+    );
     this.#sessions.add(session);
     this.#options.logger.debug("session_opened", { peer: session.peer.uri });
-    const expiry = setTimeout(() => session.close("certificate expired"), timerDelay(session.notAfter));
-    await session.closed;
-    clearTimeout(expiry);
   }
 
   async #serveFlow(channel: ByteChannel, header: FlowHeader): Promise<void> {
@@ -110,19 +106,20 @@ export class FlowServer {
 
   async #serveSealed(channel: ByteChannel, header: FlowHeader, service: OfferedService): Promise<void> {
     await channel.write(encodeMessage({ status: 200 }));
-    const accepted = await acceptFlow({
-      channel,
-      relayed: {
-        service: service.name,
-        protocol: "tcp",
-        caller: header.caller,
-        ...(header.port === undefined ? {} : { port: header.port }),
-      },
-      findSession: (id) => this.#sessions.find(id),
-      authorize: (open) => this.#decide(open.caller, open.service),
-      dial: (_open, signal) => dialForFlow(service, signal),
-      signal: AbortSignal.timeout(OPENING_TIMEOUT_MS),
-    });
+    const accepted = await withDeadline(OPENING_TIMEOUT_MS, (signal) =>
+      acceptFlow({
+        channel,
+        relayed: {
+          service: service.name,
+          protocol: "tcp",
+          caller: header.caller,
+          ...(header.port === undefined ? {} : { port: header.port }),
+        },
+        findSession: (id) => this.#sessions.find(id),
+        authorize: (open) => this.#decide(open.caller, open.service),
+        dial: (_open, signal) => dialForFlow(service, signal),
+        signal,
+      }));
     await this.#carry(accepted.channel, accepted.upstream, {
       caller: accepted.header.caller,
       service: service.name,
@@ -217,8 +214,4 @@ function upstreamReason(error: unknown): ResetReason {
     default:
       return "upstream-unreachable";
   }
-}
-
-function timerDelay(deadline: number): number {
-  return Math.min(Math.max(deadline - Date.now(), 0), 2 ** 31 - 1);
 }

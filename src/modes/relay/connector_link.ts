@@ -5,7 +5,7 @@
 
 import type { ByteChannel } from "../../base/channel.ts";
 import { errorMessage } from "../../base/errors.ts";
-import { withSignal } from "../../base/async.ts";
+import { withDeadline } from "../../base/async.ts";
 import type { Logger } from "../../base/log.ts";
 import type { ServiceRegistry } from "../../core/registry.ts";
 import type { PolicySnapshot } from "../../core/policy/snapshot.ts";
@@ -81,11 +81,11 @@ export class ConnectorLink {
     }
   }
 
-  /** Opens a stream to the connector, sends `header` and waits for its answer. */
-  async open(header: FlowHeader, options: { readonly signal: AbortSignal }): Promise<OpenedStream> {
+  /** Opens a stream to the connector, sends `header` and waits `timeout` milliseconds for its answer. */
+  async open(header: FlowHeader, options: { readonly timeout: number }): Promise<OpenedStream> {
     const channel = this.#parked.shift()?.take() ?? await this.#options.session.openStream();
     try {
-      return await withSignal(this.#exchange(channel, header), options.signal);
+      return await withDeadline(options.timeout, () => this.#exchange(channel, header));
     } catch (error) {
       channel.abort(error);
       throw error;

@@ -3,7 +3,7 @@
  * refuses, splices the two streams, and ends what loses its right. Reads no byte of what it carries.
  */
 
-import { withSignal } from "../../base/async.ts";
+import { DeadlineError } from "../../base/async.ts";
 import { errorMessage } from "../../base/errors.ts";
 import type { Logger } from "../../base/log.ts";
 import type { PolicySnapshot } from "../../core/policy/snapshot.ts";
@@ -216,9 +216,9 @@ export class FlowBroker {
     link: ConnectorLink,
     header: Parameters<ConnectorLink["open"]>[0],
   ): Promise<{ channel: ByteChannel } | Refusal> {
-    const signal = AbortSignal.timeout(header.sealed ? ANSWER_TIMEOUT_MS : UPSTREAM_TIMEOUT_MS);
+    const timeout = header.sealed ? ANSWER_TIMEOUT_MS : UPSTREAM_TIMEOUT_MS;
     try {
-      const { status, channel } = await withSignal(link.open(header, { signal }), signal);
+      const { status, channel } = await link.open(header, { timeout });
       this.#silent.delete(link);
       if (status === 200) return { channel };
       channel.abort();
@@ -228,7 +228,7 @@ export class FlowBroker {
         connector: link.id.uri,
         detail: errorMessage(error),
       });
-      if (!signal.aborted) return REFUSALS.noConnector;
+      if (!(error instanceof DeadlineError)) return REFUSALS.noConnector;
       this.#silent.add(link);
       return REFUSALS.upstreamTimeout;
     }

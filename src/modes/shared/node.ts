@@ -96,6 +96,7 @@ export class Node {
   }
 
   async close(): Promise<void> {
+    this.views.close();
     await Promise.all(this.#clients.map((client) => client.close()));
     await this.#dialer[Symbol.asyncDispose]();
   }

@@ -17,6 +17,9 @@ export interface ViewHolderOptions {
   readonly logger: Logger;
 }
 
+/** Longest delay a timer takes, in milliseconds; views live for a week at most. */
+const MAX_TIMER_MS = 2 ** 31 - 2;
+
 /** Verifies views and answers what they allow. */
 export class ViewHolder {
   readonly #options: ViewHolderOptions;
@@ -81,7 +84,12 @@ export class ViewHolder {
     }
     // Two verifications may overlap: the newer view stays.
     if (view.rev < (this.#views.get(relay)?.view.rev ?? 0)) return;
-    this.#views.set(relay, { view, isConnected: true });
+    clearTimeout(this.#views.get(relay)?.expiry);
+    const expiry = setTimeout(
+      () => this.#changed(),
+      Math.min(view.exp * 1_000 - Date.now(), MAX_TIMER_MS) + 1,
+    );
+    this.#views.set(relay, { view, isConnected: true, expiry });
     logger.debug("view_accepted", {
       relay,
       revision: view.rev,
@@ -123,6 +131,11 @@ export class ViewHolder {
     }
   }
 
+  /** Stops watching for expiry. */
+  close(): void {
+    for (const { expiry } of this.#views.values()) clearTimeout(expiry);
+  }
+
   #changed(): void {
     for (const listener of this.#listeners) listener();
   }
@@ -146,4 +159,6 @@ export class ViewHolder {
 interface HeldView {
   readonly view: View;
   isConnected: boolean;
+  /** Looks at the rights again when the view ends: live flows end with it. */
+  readonly expiry: ReturnType<typeof setTimeout>;
 }
