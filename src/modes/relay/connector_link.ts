@@ -31,6 +31,8 @@ export interface ConnectorLinkOptions {
   readonly session: WebTransportSession;
   readonly registry: ServiceRegistry;
   readonly snapshot: () => PolicySnapshot;
+  /** Services remembered for this connector, those that policy forbids now included. */
+  readonly maxServices: number;
   readonly logger: Logger;
 }
 
@@ -126,7 +128,11 @@ export class ConnectorLink {
     const { session, logger } = this.#options;
     this.#control = new MessageWriter(stream);
     try {
-      for await (const message of readMessages(stream, controlMessageSchema)) this.#handle(message);
+      for await (const message of readMessages(stream, controlMessageSchema)) {
+        this.#handle(message);
+        // A connector that does not read our answers is not heard until it does.
+        await this.#control.flushed();
+      }
     } catch (error) {
       logger.warn("connector_control_failed", { connector: this.id.uri, detail: errorMessage(error) });
     }
@@ -138,6 +144,10 @@ export class ConnectorLink {
     switch (message.type) {
       case "bind":
         for (const { name, healthy } of message.services) {
+          if (!this.#wanted.has(name) && this.#wanted.size >= this.#options.maxServices) {
+            this.#tell({ type: "bound", service: name, ok: false, reason: "services_per_connector" });
+            continue;
+          }
           this.#wanted.set(name, { healthy, bound: false });
           this.#bind(name);
         }

@@ -94,7 +94,6 @@ export class FlowBroker {
       }
       const failed = await this.#tryConnector(request, connector, start.flow);
       if ("ok" in failed) return failed;
-      registry.endFlow(start.flow.id);
       refusal = failed;
       logger.info("connector_refused_flow", {
         connector: connector.id.uri,
@@ -111,6 +110,9 @@ export class FlowBroker {
     let count = 0;
     for (const session of this.#sessions) if (session.caller === caller.uri) count++;
     if (count >= MAX_SESSIONS_PER_IDENTITY) return { ok: false, refusal: REFUSALS.tooManyFlows };
+    // Counted, and open to revocation, already while the connector is asked.
+    const session: LiveSession = { caller: caller.uri, link, abort: new AbortController() };
+    this.#sessions.add(session);
     const opened = await this.#ask(link, {
       v: 1,
       kind: "session",
@@ -119,10 +121,11 @@ export class FlowBroker {
       caller: caller.uri,
       sealed: true,
     });
-    if (!("channel" in opened)) return { ok: false, refusal: opened };
+    if (!("channel" in opened)) {
+      this.#sessions.delete(session);
+      return { ok: false, refusal: opened };
+    }
     const { channel } = opened;
-    const session: LiveSession = { caller: caller.uri, link, abort: new AbortController() };
-    this.#sessions.add(session);
     return {
       ok: true,
       link,
@@ -171,6 +174,13 @@ export class FlowBroker {
     flow: LiveFlow,
   ): Promise<FlowResult | Refusal> {
     const { registry } = this.#options;
+    // Open to revocation already while the connector is asked.
+    const abort = new AbortController();
+    this.#live.set(flow.id, { flow, abort });
+    const end = () => {
+      this.#live.delete(flow.id);
+      registry.endFlow(flow.id);
+    };
     const opened = await this.#ask(link, {
       v: 1,
       kind: "flow",
@@ -181,14 +191,11 @@ export class FlowBroker {
       caller: request.caller.uri,
       sealed: request.sealed,
     });
-    if (!("channel" in opened)) return opened;
+    if (!("channel" in opened)) {
+      end();
+      return opened;
+    }
     const { channel } = opened;
-    const abort = new AbortController();
-    this.#live.set(flow.id, { flow, abort });
-    const end = () => {
-      this.#live.delete(flow.id);
-      registry.endFlow(flow.id);
-    };
     return {
       ok: true,
       link,

@@ -29,6 +29,11 @@ export const REFUSALS = {
     error: "connection_limit_reached",
     details: "too many flows of this identity",
   },
+  viewOpen: {
+    status: 429,
+    error: "connection_limit_reached",
+    details: "this connection has its view already",
+  },
   noConnector: { status: 503, error: "destination_unavailable", details: "no connector online" },
   draining: { status: 503, error: "destination_unavailable", details: "relay is draining" },
   upstreamRefused: { status: 502, error: "connection_refused", details: "upstream refused" },

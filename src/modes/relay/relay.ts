@@ -74,6 +74,8 @@ class Relay implements Running {
   readonly #policy: PolicyStore;
   readonly #views: ViewPublisher;
   readonly #viewStreams = new Set<ViewStream>();
+  /** Connections that have had their view stream: each gets one, since every view costs a signature. */
+  readonly #viewers = new WeakSet<ServerConnection>();
   readonly #peers: Peers;
   readonly #links = new Map<string, ConnectorLink>();
   readonly #broker: FlowBroker;
@@ -310,6 +312,8 @@ class Relay implements Running {
   }
 
   async #serveView(request: ServerRequest, peer: Peer): Promise<void> {
+    if (this.#viewers.has(request.connection)) return await this.#refuse(request, REFUSALS.viewOpen);
+    this.#viewers.add(request.connection);
     const body = await request.respond({
       status: 200,
       headers: [["content-type", "application/x-ndjson"], ["cache-control", "no-store"]],
@@ -339,6 +343,7 @@ class Relay implements Running {
       session,
       registry: this.#registry,
       snapshot: () => this.#policy.snapshot,
+      maxServices: this.#config.limits.maxServicesPerConnector,
       logger: this.#logger,
     });
     // The same process came back before its old connection was seen to die: the new one counts.

@@ -63,6 +63,11 @@ export class MessageWriter {
     this.#last = sent.catch(() => {});
     return sent;
   }
+
+  /** Resolves when all that was sent so far has been taken, or has failed. */
+  flushed(): Promise<void> {
+    return this.#last;
+  }
 }
 
 function parse<T>(schema: MessageSchema<T>, value: unknown): T {
