@@ -67,6 +67,8 @@ export class AuditLog implements AsyncDisposable {
   readonly #closing = new AbortController();
   #lines: string[] = [];
   #dropped = 0;
+  /** The last time written, which many records share. */
+  #clock = { now: Number.NaN, text: "" };
   /** The file was moved away: open it anew before writing. */
   #isStale = false;
   #problem: string | undefined;
@@ -128,8 +130,9 @@ export class AuditLog implements AsyncDisposable {
   }
 
   #push(fields: object): void {
-    const time = new Date((this.#options.now ?? Date.now)()).toISOString();
-    this.#lines.push(JSON.stringify({ time, type: "audit", ...fields }) + "\n");
+    const now = (this.#options.now ?? Date.now)();
+    if (now !== this.#clock.now) this.#clock = { now, text: new Date(now).toISOString() };
+    this.#lines.push(JSON.stringify({ time: this.#clock.text, type: "audit", ...fields }) + "\n");
   }
 
   async #drain(): Promise<void> {

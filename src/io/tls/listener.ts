@@ -165,8 +165,8 @@ class Listener implements TlsListener {
   #tune(): void {
     try {
       using sockets = openSockets({ kind: "tcp-listener", port: this.port });
-      // Accepted connections inherit it; without, small writes wait up to 40 ms for an acknowledgment.
-      sockets.set(TCP_NODELAY, 1);
+      // Accepted connections inherit these.
+      for (const [option, value] of CONNECTION_OPTIONS) sockets.set(option, value);
       // The second is the new one. Alone it has index 0: the kernel then ignores the choice.
       sockets.attach(SO_ATTACH_REUSEPORT_CBPF, selectSocket(1));
     } catch (error) {
@@ -216,7 +216,21 @@ class Listener implements TlsListener {
   }
 }
 
-const TCP_NODELAY = { level: 6, name: 1 } as const;
+const IPPROTO_TCP = 6;
+
+/**
+ * Small writes do not wait (up to 40 ms) for an acknowledgment; a peer that vanished is noticed after a minute,
+ * idle or not.
+ */
+const CONNECTION_OPTIONS = [
+  [{ level: IPPROTO_TCP, name: 1 /* TCP_NODELAY */ }, 1],
+  [{ level: SOL_SOCKET, name: 9 /* SO_KEEPALIVE */ }, 1],
+  [{ level: IPPROTO_TCP, name: 4 /* TCP_KEEPIDLE, seconds */ }, 30],
+  [{ level: IPPROTO_TCP, name: 5 /* TCP_KEEPINTVL, seconds */ }, 10],
+  [{ level: IPPROTO_TCP, name: 6 /* TCP_KEEPCNT */ }, 3],
+  [{ level: IPPROTO_TCP, name: 18 /* TCP_USER_TIMEOUT, milliseconds */ }, 60_000],
+] as const;
+
 const SO_ATTACH_REUSEPORT_CBPF = { level: SOL_SOCKET, name: 51 } as const;
 
 /** Milliseconds a replaced listener goes on accepting what had reached it. */

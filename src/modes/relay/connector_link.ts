@@ -5,7 +5,7 @@
 
 import type { ByteChannel } from "../../base/channel.ts";
 import { errorMessage } from "../../base/errors.ts";
-import { withDeadline } from "../../base/async.ts";
+import { DeadlineError } from "../../base/async.ts";
 import type { Logger } from "../../base/log.ts";
 import type { ServiceRegistry } from "../../core/registry.ts";
 import type { PolicySnapshot } from "../../core/policy/snapshot.ts";
@@ -86,11 +86,19 @@ export class ConnectorLink {
   /** Opens a stream to the connector, sends `header` and waits `timeout` milliseconds for its answer. */
   async open(header: FlowHeader, options: { readonly timeout: number }): Promise<OpenedStream> {
     const channel = this.#parked.shift()?.take() ?? await this.#options.session.openStream();
+    let late: DeadlineError | undefined;
+    // Aborting the channel ends the wait, so that no signal is needed for each flow.
+    const timer = setTimeout(() => {
+      late = new DeadlineError(`No answer within ${options.timeout} ms`);
+      channel.abort(late);
+    }, options.timeout);
     try {
-      return await withDeadline(options.timeout, () => this.#exchange(channel, header));
+      return await this.#exchange(channel, header);
     } catch (error) {
       channel.abort(error);
-      throw error;
+      throw late ?? error;
+    } finally {
+      clearTimeout(timer);
     }
   }
 

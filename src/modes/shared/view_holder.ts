@@ -9,7 +9,7 @@ import { withSignal } from "../../base/async.ts";
 import { errorCode, errorMessage } from "../../base/errors.ts";
 import type { Logger } from "../../base/log.ts";
 import type { Identity } from "../../identity/identity_file.ts";
-import { verifyView, type View, type ViewBind, type ViewDial } from "../../identity/view.ts";
+import { verifyView, type View } from "../../identity/view.ts";
 
 /** What a holder needs. */
 export interface ViewHolderOptions {
@@ -25,6 +25,7 @@ export class ViewHolder {
   readonly #options: ViewHolderOptions;
   readonly #listeners = new Set<() => void>();
   readonly #views = new Map<string, HeldView>();
+  #known: Rights | undefined;
 
   constructor(options: ViewHolderOptions) {
     this.#options = options;
@@ -32,38 +33,33 @@ export class ViewHolder {
 
   /** Whether there is a view in force: one that has not expired. */
   get isValid(): boolean {
-    return this.#inForce().length > 0;
+    return this.#rights().isValid;
   }
 
   /** SPIFFE IDs of all that may offer what we may dial, and of all that may dial what we may offer. */
   get peers(): ReadonlySet<string> {
-    return new Set(
-      this.#inForce().flatMap(({ dial, bind }) => [
-        ...dial.flatMap((entry) => entry.bind),
-        ...bind.flatMap((entry) => entry.dial),
-      ]),
-    );
+    const { dial, bind } = this.#rights();
+    return new Set([...dial.values(), ...bind.values()].flatMap(({ peers }) => [...peers]));
   }
 
   /** Whether we may dial a service at all, whoever offers it. */
   mayDial(service: string): boolean {
-    return this.#dial(service).length > 0;
+    return this.#rights().dial.has(service);
   }
 
   /** Whether we may dial a service at this connector. */
   mayDialAt(service: string, connector: string): boolean {
-    return this.#dial(service).some(({ bind }) => bind.includes(connector));
+    return this.#rights().dial.get(service)?.peers.has(connector) ?? false;
   }
 
   /** Whether this caller may dial a service of ours. */
   mayServe(service: string, caller: string): boolean {
-    return this.#bind(service).some(({ dial }) => dial.includes(caller));
+    return this.#rights().bind.get(service)?.peers.has(caller) ?? false;
   }
 
   /** Whether a service of ours may be served to callers that cannot seal end to end; every view must agree. */
   isPlainAllowed(service: string): boolean {
-    const entries = this.#bind(service);
-    return entries.length > 0 && entries.every(({ endToEnd }) => endToEnd === "optional");
+    return this.#rights().bind.get(service)?.isPlainAllowed ?? false;
   }
 
   /** Verifies a relay's view and takes it if it is newer; refuses (and logs) what does not verify. */
@@ -137,7 +133,22 @@ export class ViewHolder {
   }
 
   #changed(): void {
+    this.#known = undefined;
     for (const listener of this.#listeners) listener();
+  }
+
+  /** What the views in force allow, worked out once for many questions: every flow asks three. */
+  #rights(): Rights {
+    if (this.#known !== undefined && this.#known.until > Date.now()) return this.#known;
+    const views = this.#inForce();
+    this.#known = {
+      isValid: views.length > 0,
+      // Without a view there is nothing to outlive: the next one that comes clears what is known.
+      until: Math.min(...views.map(({ exp }) => exp * 1_000)),
+      dial: index(views.flatMap(({ dial }) => dial.map((entry) => ({ ...entry, peers: entry.bind })))),
+      bind: index(views.flatMap(({ bind }) => bind.map((entry) => ({ ...entry, peers: entry.dial })))),
+    };
+    return this.#known;
   }
 
   #inForce(): View[] {
@@ -146,14 +157,39 @@ export class ViewHolder {
     const connected = valid.filter(({ isConnected }) => isConnected);
     return (connected.length > 0 ? connected : valid).map(({ view }) => view);
   }
+}
 
-  #dial(service: string): ViewDial[] {
-    return this.#inForce().flatMap(({ dial }) => dial.filter((entry) => entry.service === service));
+/** Joins what several views say of each service. */
+function index(
+  entries: readonly {
+    readonly service: string;
+    readonly endToEnd: string;
+    readonly peers: readonly string[];
+  }[],
+): Map<string, ServiceRights> {
+  const services = new Map<string, ServiceRights>();
+  for (const { service, endToEnd, peers } of entries) {
+    const seen = services.get(service);
+    services.set(service, {
+      peers: new Set([...(seen?.peers ?? []), ...peers]),
+      isPlainAllowed: endToEnd === "optional" && (seen?.isPlainAllowed ?? true),
+    });
   }
+  return services;
+}
 
-  #bind(service: string): ViewBind[] {
-    return this.#inForce().flatMap(({ bind }) => bind.filter((entry) => entry.service === service));
-  }
+interface ServiceRights {
+  /** SPIFFE IDs of those at the other end. */
+  readonly peers: ReadonlySet<string>;
+  readonly isPlainAllowed: boolean;
+}
+
+interface Rights {
+  readonly isValid: boolean;
+  /** Milliseconds since the epoch at which the first view in force ends. */
+  readonly until: number;
+  readonly dial: ReadonlyMap<string, ServiceRights>;
+  readonly bind: ReadonlyMap<string, ServiceRights>;
 }
 
 interface HeldView {
