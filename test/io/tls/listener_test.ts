@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { SILENT_LOGGER } from "../../../src/base/log.ts";
 import type { ClientConnection, ServerRequest } from "../../../src/dataplane/carrier.ts";
-import { openSockets } from "../../../src/io/libc_sockets.ts";
+import { openSockets, SOL_SOCKET } from "../../../src/io/libc_sockets.ts";
 import { listenTls, TLS_CARRIER_ALPN } from "../../../src/io/tls/listener.ts";
 import { dialTls } from "../../../src/io/tls/dialer.ts";
 import { H3_FRAME_UNEXPECTED } from "../../../src/wire/h3/codes.ts";
@@ -62,9 +62,28 @@ Deno.test("small writes cross one by one, without waiting for each other", async
   }
   await body.closeWrite();
   assert.equal(await body.read(), null);
-  const TCP_NODELAY = { level: 6, name: 1 };
+});
+
+Deno.test("connections do not delay small writes and notice a peer that vanished", async () => {
+  await using server = await TestServer.tls(echoRequest);
   using sockets = openSockets({ kind: "tcp-listener", port: server.listener.port });
-  assert.equal(sockets.get(TCP_NODELAY), 1);
+  const [nodelay, idle, userTimeout] = [1, 4, 18].map((name) => sockets.get({ level: 6, name }));
+  assert.deepEqual([nodelay, idle, userTimeout], [1, 30, 60_000]);
+  assert.equal(sockets.get({ level: SOL_SOCKET, name: 9 }), 1);
+  // What the listener has, its connections inherit: two small writes in a row cross without a delayed
+  // acknowledgment (40 ms) between them. The fastest of several shows it on a busy machine, too.
+  const { body } = await (await server.dialTls()).request(TUNNEL);
+  let fastest = Infinity;
+  for (let i = 0; i < 20; i++) {
+    const start = performance.now();
+    await body.write(Uint8Array.of(1));
+    await body.write(Uint8Array.of(2));
+    await readExactly(body, 2);
+    fastest = Math.min(fastest, performance.now() - start);
+  }
+  assert.ok(fastest < 20, `${fastest} ms`);
+  await body.closeWrite();
+  await readAll(body);
 });
 
 Deno.test("half-close works in both directions", async () => {
