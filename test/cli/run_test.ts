@@ -34,7 +34,7 @@ Deno.test("a second signal stops a draining relay at once, exit code 1", async (
   const service = Deno.listen({ transport: "unix", path: demo.socket });
   await using relay = startNode(demo.relayConfig);
   await relay.waitForLine(/"event":"relay_started"/);
-  await using connector = startNode(demo.connectorConfig);
+  await using _connector = startNode(demo.connectorConfig);
   await using agent = startNode(demo.agentConfig);
   await agent.waitForLine(/"event":"relay_connected"/);
   await relay.waitForLine(/"event":"service_bound"/);
