@@ -34,8 +34,8 @@ import {
   type UniStreamVerdict,
 } from "../../../src/wire/h3/control.ts";
 import { encodeFrame } from "../../../src/wire/h3/frame.ts";
-import { assertDeclaredErrors } from "../corpus.ts";
-import { assertProtocolError, pieces, wire } from "./support.ts";
+import { assertDeclaredErrors, readCorpus } from "../corpus.ts";
+import { assertProtocolError, mutated, pieces, wire } from "./support.ts";
 
 type Role = "server" | "client";
 
@@ -256,19 +256,23 @@ for (const { name, stream, role = "server", code } of HOSTILE) {
   });
 }
 
-Deno.test("ControlState either reads or refuses any bytes", () => {
+Deno.test("ControlState either reads or refuses any streams, mutations of real ones included", () => {
+  const corpus = [...readCorpus("h3_control").values()];
   const frame = fc.tuple(fc.integer({ min: 0, max: 0x42 }), fc.uint8Array({ maxLength: 12 }))
     .map(([type, payload]) => encodeFrame(type, payload));
-  const streams = fc.array(fc.tuple(
-    fc.constantFrom(CONTROL, wire(0), wire(2), wire(3), wire(0x54), new Uint8Array(0)),
-    fc.array(fc.oneof(frame, fc.uint8Array({ maxLength: 12 }))),
-  ));
-  fc.assert(fc.property(streams, fc.integer({ min: 1, max: 7 }), fc.boolean(), (list, size, server) => {
-    const state = new ControlState(server ? "server" : "client");
-    assertDeclaredErrors(["ERR_PROTOCOL"], () => {
-      for (const [start, parts] of list) feed(state, concat([start, ...parts]), size);
-    });
-  }));
+  const made = fc.tuple(fc.constantFrom(CONTROL, wire(0), wire(2)), fc.array(frame)).map((parts) =>
+    concat(parts.flat())
+  );
+  const stream = fc.oneof(made, mutated(corpus), fc.uint8Array({ maxLength: 12 }));
+  fc.assert(
+    fc.property(fc.array(stream), fc.integer({ min: 1, max: 7 }), fc.boolean(), (streams, size, server) => {
+      const state = new ControlState(server ? "server" : "client");
+      assertDeclaredErrors(["ERR_PROTOCOL"], () => {
+        for (const bytes of streams) feed(state, bytes, size);
+      });
+    }),
+    { numRuns: 500 },
+  );
 });
 
 /** Opens one stream and pushes all of it, as long as the verdict is to go on. */

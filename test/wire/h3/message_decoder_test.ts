@@ -28,8 +28,8 @@ import {
 } from "../../../src/wire/h3/message_decoder.ts";
 import type { Field } from "../../../src/wire/qpack/static_table.ts";
 import { FieldSectionTooLargeError } from "../../../src/wire/qpack/decoder.ts";
-import { assertDeclaredErrors } from "../corpus.ts";
-import { assertProtocolError, GET_FIELDS, headersFrame, pieces, wire } from "./support.ts";
+import { assertDeclaredErrors, readCorpus } from "../corpus.ts";
+import { assertProtocolError, GET_FIELDS, headersFrame, mutated, pieces, wire } from "./support.ts";
 
 const REQUEST: MessageDecoderOptions = { reads: "request", maxFieldSectionSize: 16_384 };
 const RESPONSE: MessageDecoderOptions = { reads: "response", maxFieldSectionSize: 16_384, method: "GET" };
@@ -280,20 +280,19 @@ Deno.test("MessageDecoder takes every cut of a valid stream as incomplete, never
   }
 });
 
-Deno.test("MessageDecoder either reads or refuses any bytes", () => {
+Deno.test("MessageDecoder either reads or refuses any stream, mutations of real ones included", () => {
+  const corpus = [...readCorpus("h3_message").values()];
   const frame = fc.tuple(fc.integer({ min: 0, max: 0x42 }), fc.uint8Array({ maxLength: 20 }))
     .map(([type, payload]) => encodeFrame(type, payload));
-  const part = fc.oneof(
-    frame,
-    fc.uint8Array({ maxLength: 20 }),
-    fc.constantFrom(POST, OK, TRAILERS, data("x")),
-  );
+  const made = fc.array(fc.oneof(frame, fc.constantFrom(POST, OK, TRAILERS, data("x")))).map(concat);
+  const stream = fc.oneof(made, mutated(corpus), fc.uint8Array({ maxLength: 40 }));
   fc.assert(
-    fc.property(fc.array(part), fc.integer({ min: 1, max: 9 }), fc.boolean(), (parts, size, server) => {
+    fc.property(stream, fc.integer({ min: 1, max: 9 }), fc.boolean(), (bytes, size, server) => {
       assertDeclaredErrors(["ERR_PROTOCOL", "ERR_FIELD_SECTION_TOO_LARGE"], () => {
-        decode(pieces(concat(parts), size), server ? REQUEST : RESPONSE);
+        decode(pieces(bytes, size), server ? REQUEST : RESPONSE);
       });
     }),
+    { numRuns: 500 },
   );
 });
 

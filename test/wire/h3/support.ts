@@ -3,6 +3,7 @@
  */
 
 import assert from "node:assert/strict";
+import * as fc from "fast-check";
 import { concat } from "../../../src/base/bytes.ts";
 import { ProtocolError, type ProtocolScope } from "../../../src/base/errors.ts";
 import { FRAME_HEADERS } from "../../../src/wire/h3/codes.ts";
@@ -37,6 +38,18 @@ export function pieces(bytes: Uint8Array, size: number): Uint8Array<ArrayBuffer>
   const cut: Uint8Array<ArrayBuffer>[] = [];
   for (let offset = 0; offset < bytes.length; offset += size) cut.push(bytes.slice(offset, offset + size));
   return cut;
+}
+
+/** One of `corpus` with some bytes replaced, cut or repeated. */
+export function mutated(corpus: readonly Uint8Array[]): fc.Arbitrary<Uint8Array<ArrayBuffer>> {
+  const edit = fc.record({ at: fc.nat(200), byte: fc.integer({ min: 0, max: 255 }) });
+  return fc.tuple(fc.constantFrom(...corpus), fc.array(edit, { maxLength: 3 }), fc.nat(200), fc.nat(200)).map(
+    ([seed, edits, cut, repeat]) => {
+      const bytes = concat([seed, seed.subarray(0, repeat > 150 ? repeat - 150 : 0)]);
+      for (const { at, byte } of edits) if (at < bytes.length) bytes[at] = byte;
+      return cut < bytes.length ? bytes.slice(0, cut) : bytes;
+    },
+  );
 }
 
 /** Asserts that `act` throws a protocol error of this scope and code. */
