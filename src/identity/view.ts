@@ -33,15 +33,6 @@ const ViewSchema = z.object({
   bind: z.array(ViewBindSchema).readonly(),
 });
 
-/** Whether a service insists on an end-to-end session. */
-type EndToEnd = z.output<typeof EndToEndSetting>;
-
-/** A service the subject may Dial, and who may Bind it (SPIFFE IDs). */
-export type ViewDial = Readonly<z.output<typeof ViewDialSchema>>;
-
-/** A service the subject may Bind, and who may Dial it (SPIFFE IDs). */
-export type ViewBind = Readonly<z.output<typeof ViewBindSchema>>;
-
 /** What one identity (`sub`) may do as of one revision; `iat` and `exp` are seconds since the epoch. */
 export type View = Readonly<z.output<typeof ViewSchema>>;
 

@@ -28,7 +28,7 @@ const POLICY = {
 };
 
 for (const carrier of ["quic", "tls"] as const) {
-  Deno.test(`${carrier}: without a proof there is 401 that says how to authenticate, then the door shuts`, async () => {
+  Deno.test(`${carrier}: without a proof there is 401 that says how to authenticate, then the door shuts [RFC9110-15.5.2]`, async () => {
     await using door = await openDoor({ unauthenticatedTimeout: "300ms" });
     const connection = await door.caller.dial(carrier);
     const started = performance.now();
