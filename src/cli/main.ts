@@ -4,13 +4,9 @@
 
 import { VERSION } from "../base/version.ts";
 import { closest } from "../config/closest.ts";
-import { caCommand, type CommandIo } from "./ca.ts";
-import { checkCommand } from "./check.ts";
+import type { CommandIo } from "./ca.ts";
 import { EXIT } from "./command.ts";
-import { devCommand } from "./dev/dev.ts";
-import { doctorCommand } from "./doctor.ts";
 import { processIo } from "./process_io.ts";
-import { runCommand } from "./run.ts";
 import { untilStopped } from "./stop_signal.ts";
 import { versionCommand } from "./version.ts";
 
@@ -31,12 +27,13 @@ Run ginnel COMMAND --help for a command's flags.
 
 type Command = (args: string[], io: CommandIo) => Promise<number>;
 
+/** Each command loads its modules when it is called: reading all of them takes longer than most commands. */
 const COMMANDS: ReadonlyMap<string, Command> = new Map<string, Command>([
-  ["run", runCommand],
-  ["check", checkCommand],
-  ["doctor", doctorCommand],
-  ["ca", caCommand],
-  ["dev", (args, io) => devCommand(args, io, untilStopped)],
+  ["run", async (args, io) => await (await import("./run.ts")).runCommand(args, io)],
+  ["check", async (args, io) => await (await import("./check.ts")).checkCommand(args, io)],
+  ["doctor", async (args, io) => await (await import("./doctor.ts")).doctorCommand(args, io)],
+  ["ca", async (args, io) => await (await import("./ca.ts")).caCommand(args, io)],
+  ["dev", async (args, io) => await (await import("./dev/dev.ts")).devCommand(args, io, untilStopped)],
   ["version", versionCommand],
 ]);
 
