@@ -37,7 +37,7 @@ export interface RelayOptions extends NodeOptions {
 export interface ConnectorOptions extends NodeOptions {
   /** Upstream of each service, such as `tcp://127.0.0.1:8000`, or its whole entry in the config. */
   readonly services: Readonly<Record<string, string | Readonly<Record<string, unknown>>>>;
-  readonly relays: readonly RelayNode[];
+  readonly relays: readonly RelayPlace[];
   /** False: do not wait until every relay has bound every service. */
   readonly untilBound?: boolean;
 }
@@ -46,10 +46,13 @@ export interface ConnectorOptions extends NodeOptions {
 export interface AgentOptions extends NodeOptions {
   /** Services that get a local port. */
   readonly forwards?: readonly string[];
-  readonly relays: readonly RelayNode[];
+  readonly relays: readonly RelayPlace[];
   /** False: do not wait until every relay is connected. */
   readonly untilConnected?: boolean;
 }
+
+/** Where nodes find a relay: one of ours, a proxy in front of it, or somebody who poses as it. */
+export type RelayPlace = Pick<RelayNode, "name" | "port">;
 
 /** A running relay. */
 export interface RelayNode extends NetworkNode {
@@ -247,7 +250,7 @@ export class Network implements AsyncDisposable {
   }
 }
 
-function addressOf(relay: RelayNode): { name: string; address: string } {
+function addressOf(relay: RelayPlace): { name: string; address: string } {
   return { name: relay.name, address: `127.0.0.1:${relay.port}` };
 }
 
