@@ -3,7 +3,6 @@
  */
 
 import { join } from "node:path";
-import { parseArgs } from "node:util";
 import { sleep } from "../../base/async.ts";
 import { errorMessage } from "../../base/errors.ts";
 import { createLogger, type Logger } from "../../base/log.ts";
@@ -11,6 +10,7 @@ import { loadConfig } from "../../config/parse_config.ts";
 import { runMode } from "../../modes/run.ts";
 import type { Running } from "../../modes/running.ts";
 import type { CommandIo } from "../ca.ts";
+import { execute } from "../command.ts";
 import { DEMO_SERVICE, type DemoNetwork, type DemoPorts, writeDemoNetwork } from "./demo_network.ts";
 import { Milestones } from "./milestones.ts";
 import { type DemoService, startDemoService } from "./demo_service.ts";
@@ -35,29 +35,28 @@ const FIRST_REQUEST_TIMEOUT_MS = 20_000;
 const CONNECT_TIMEOUT_MS = 10_000;
 
 /** Runs `ginnel dev`; returns the exit code. `untilStopped` resolves when the user asks to stop. */
-export async function devCommand(
-  args: string[],
+export function devCommand(
+  args: readonly string[],
   io: CommandIo,
   untilStopped: () => Promise<string>,
 ): Promise<number> {
-  let flags;
-  try {
-    flags = parseArgs({ args, options: { once: { type: "boolean" }, help: { type: "boolean", short: "h" } } })
-      .values;
-  } catch (error) {
-    io.stderr(`ginnel dev: ${errorMessage(error)}. Run ginnel dev --help for its flags.\n`);
-    return 2;
-  }
-  if (flags.help) {
-    io.stdout(HELP);
-    return 0;
-  }
-  const folder = await Deno.makeTempDir({ prefix: "ginnel-dev-" });
-  try {
-    return await runDemo(folder, io, flags.once ? undefined : untilStopped);
-  } finally {
-    await Deno.remove(folder, { recursive: true });
-  }
+  return execute(
+    {
+      name: "dev",
+      help: HELP,
+      flags: { once: "switch" },
+      run: async (flags, io) => {
+        const folder = await Deno.makeTempDir({ prefix: "ginnel-dev-" });
+        try {
+          return await runDemo(folder, io, flags.once ? undefined : untilStopped);
+        } finally {
+          await Deno.remove(folder, { recursive: true });
+        }
+      },
+    },
+    args,
+    io,
+  );
 }
 
 async function runDemo(
@@ -159,9 +158,11 @@ function choosePorts(): DemoPorts {
   return Object.fromEntries(entries) as unknown as DemoPorts;
 }
 
+/** Whether both TCP and UDP are free there, on any address: the relay takes both. */
 function isFree(port: number): boolean {
   try {
-    Deno.listen({ hostname: "127.0.0.1", port }).close();
+    Deno.listen({ hostname: "0.0.0.0", port }).close();
+    Deno.listenDatagram({ transport: "udp", hostname: "0.0.0.0", port }).close();
     return true;
   } catch (error) {
     if (error instanceof Deno.errors.AddrInUse) return false;

@@ -3,9 +3,9 @@
  * pauses the loop; it never ends it.
  */
 
-import type { HostPort } from "../../base/address.ts";
+import { formatHostPort, type HostPort } from "../../base/address.ts";
 import { sleep } from "../../base/async.ts";
-import { GinnelError } from "../../base/errors.ts";
+import { listenError } from "../../base/listen_error.ts";
 import { type SocketChannel, socketChannel } from "./socket_channel.ts";
 
 /** Milliseconds to wait after a failed accept, which mostly means that descriptors ran out. */
@@ -82,22 +82,9 @@ class TcpSocketListener implements SocketListener {
 }
 
 function bind(address: HostPort): Deno.TcpListener {
-  const name = `${address.hostname}:${address.port}`;
   try {
     return Deno.listen({ hostname: address.hostname, port: address.port });
   } catch (cause) {
-    if (cause instanceof Deno.errors.AddrInUse) {
-      throw new GinnelError("ERR_LISTEN_IN_USE", `Cannot listen on ${name}: the address is in use`, {
-        cause,
-        hint: "Stop the other program or choose another port",
-      });
-    }
-    if (cause instanceof Deno.errors.PermissionDenied) {
-      throw new GinnelError("ERR_LISTEN_DENIED", `Cannot listen on ${name}: permission denied`, {
-        cause,
-        hint: "Choose a port above 1023",
-      });
-    }
-    throw new GinnelError("ERR_LISTEN_FAILED", `Cannot listen on ${name}`, { cause });
+    throw listenError(formatHostPort(address), cause);
   }
 }

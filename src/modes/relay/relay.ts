@@ -7,6 +7,7 @@ import { formatHostPort } from "../../base/address.ts";
 import type { ByteChannel } from "../../base/channel.ts";
 import { errorMessage } from "../../base/errors.ts";
 import { sleep } from "../../base/async.ts";
+import { listenError } from "../../base/listen_error.ts";
 import type { Logger } from "../../base/log.ts";
 import type { RelayConfig } from "../../config/schema/relay.ts";
 import { ServiceRegistry } from "../../core/registry.ts";
@@ -191,12 +192,15 @@ class Relay implements Running {
       },
       logger: this.#logger,
     };
-    const quic = await listenQuic({ ...listen.quic, ...shared });
+    const quic = await bound(`udp ${formatHostPort(listen.quic)}`, listenQuic({ ...listen.quic, ...shared }));
     this.#listeners.push(quic);
     if (listen.tls !== null) {
       // Port 0 means "any": then the TLS carrier takes the port QUIC got, since nodes know one port.
       const port = listen.tls.port === 0 ? quic.port : listen.tls.port;
-      this.#listeners.push(await listenTls({ ...listen.tls, port, ...shared }));
+      const address = { ...listen.tls, port };
+      this.#listeners.push(
+        await bound(`tcp ${formatHostPort(address)}`, listenTls({ ...address, ...shared })),
+      );
     }
     for (const listener of this.#listeners) void this.#accept(listener);
     this.#health?.setReady();
@@ -412,6 +416,13 @@ class Relay implements Running {
     this.#logger.info("relay_stopped", {});
     this.#resolveClosed();
   }
+}
+
+/** Names the address in the error of a listener that could not be bound. */
+function bound<T>(name: string, listening: Promise<T>): Promise<T> {
+  return listening.catch((error) => {
+    throw listenError(name, error);
+  });
 }
 
 function linkKey(uri: string, instance: string): string {
