@@ -6,9 +6,9 @@
 export class UdpSocket implements Disposable {
   readonly #socket: Deno.DatagramConn;
 
-  constructor(options: { readonly hostname?: string } = {}) {
-    const { hostname = "127.0.0.1" } = options;
-    this.#socket = Deno.listenDatagram({ hostname, port: 0, transport: "udp" });
+  constructor(options: { readonly hostname?: string; readonly port?: number } = {}) {
+    const { hostname = "127.0.0.1", port = 0 } = options;
+    this.#socket = Deno.listenDatagram({ hostname, port, transport: "udp" });
   }
 
   get address(): Deno.NetAddr {
@@ -23,6 +23,15 @@ export class UdpSocket implements Disposable {
   async receive(): Promise<Uint8Array<ArrayBuffer>> {
     const [bytes] = await this.#socket.receive(new Uint8Array(65_536));
     return bytes.slice() as Uint8Array<ArrayBuffer>;
+  }
+
+  /** Every datagram from now on, with its sender, until the socket is closed. */
+  async *datagrams(): AsyncGenerator<
+    { readonly bytes: Uint8Array<ArrayBuffer>; readonly from: Deno.NetAddr }
+  > {
+    for await (const [bytes, from] of this.#socket) {
+      yield { bytes: bytes.slice() as Uint8Array<ArrayBuffer>, from: from as Deno.NetAddr };
+    }
   }
 
   /**
