@@ -110,6 +110,7 @@ class Agent implements Running {
     logger.info("agent_stopping", { reason });
     this.#health?.setUnready("stopping");
     await Promise.all(this.#frontEnds.map((frontEnd) => frontEnd.close(new Error("agent stopped"))));
+    this.#dialer.close();
     this.#sessions.close("agent stopped");
     await this.#node.close();
     await this.#health?.close();

@@ -3,21 +3,17 @@
  * when one fails, and seals everything end to end.
  */
 
-import { DeadlineError, withDeadline } from "../../base/async.ts";
 import type { ByteChannel } from "../../base/channel.ts";
 import { errorMessage } from "../../base/errors.ts";
 import type { Logger } from "../../base/log.ts";
-import type { ClientConnection, Exchange } from "../../dataplane/carrier.ts";
 import { FlowRefusedError } from "../../dataplane/errors.ts";
 import { openFlow } from "../../dataplane/flow.ts";
-import { tcpPath } from "../../wire/masque/uri.ts";
-import { parseProxyStatus } from "../../wire/proxy_status.ts";
+import type { SealedChannel } from "../../dataplane/sealed_channel.ts";
 import type { RelayClient } from "../shared/relay_client.ts";
-import { AVOID_HEADER, CONNECTOR_HEADER, INSTANCE_HEADER, SEALED_HEADER } from "../shared/relay_protocol.ts";
-import { SilentPeers } from "../shared/silent_peers.ts";
 import type { ViewHolder } from "../shared/view_holder.ts";
+import { FlowAsker, type FlowOffer } from "./flow_asker.ts";
 import { type FlowTarget, FlowUnavailableError } from "./local_flow.ts";
-import type { ConnectorChoice, SessionPool } from "./sessions.ts";
+import type { SessionPool } from "./sessions.ts";
 
 /** What a dialer needs. */
 export interface FlowDialerOptions {
@@ -57,10 +53,11 @@ const RETRIED_REASONS: ReadonlySet<string> = new Set([
 export class FlowDialer {
   readonly #options: FlowDialerOptions;
   readonly #live = new Set<LiveFlow>();
-  readonly #silent = new SilentPeers<RelayClient>();
+  readonly #asker: FlowAsker;
 
   constructor(options: FlowDialerOptions) {
     this.#options = options;
+    this.#asker = new FlowAsker(options);
     options.views.onChange(() => this.#viewChanged());
   }
 
@@ -91,11 +88,16 @@ export class FlowDialer {
     );
   }
 
+  /** Lets go of what was kept ready for flows to come. */
+  close(): void {
+    this.#asker.close();
+  }
+
   /** The relays that flows can go by, in the config's order; those that did not answer lately come last. */
   #usableRelays(): RelayClient[] {
     const relays = this.#options.relays()
       .filter((relay) => relay.connection !== undefined || relay.tls.isForced);
-    return this.#silent.last(relays);
+    return this.#asker.inOrder(relays);
   }
 
   async #authorize(target: FlowTarget, signal: AbortSignal): Promise<void> {
@@ -130,91 +132,50 @@ export class FlowDialer {
     const avoid: string[] = [];
     let refusal: FlowRefusedError | undefined;
     for (;;) {
-      let choice: Choice;
+      let offer: FlowOffer;
       try {
-        choice = await this.#request(relay, target, { ...options, avoid });
+        offer = await this.#request(relay, target, { ...options, avoid });
       } catch (error) {
         // After a connector's refusal, "no other connector" says less than the refusal itself.
         throw refusal ?? error;
       }
       try {
-        return await this.#open(relay, { ...choice, target, signal });
+        return await this.#open(relay, { ...offer, target, signal });
       } catch (error) {
-        choice.exchange.body.abort(error);
+        offer.body.abort(error);
         const retry = error instanceof FlowRefusedError && RETRIED_REASONS.has(error.reason);
         if (!retry || avoid.length + 1 >= MAX_CONNECTORS) throw error;
         refusal ??= error;
-        avoid.push(choice.connector.instance);
+        avoid.push(offer.connector.instance);
       }
     }
   }
 
+  /** Asks a relay for a flow; it chooses among the connectors that our view allows, and among no others. */
   async #request(
     relay: RelayClient,
     target: FlowTarget,
     options: AskOptions & { readonly avoid: readonly string[] },
-  ): Promise<Choice> {
-    const carrier = await relay.tls.take();
-    const headers: [string, string][] = [[SEALED_HEADER, "?1"]];
-    if (options.avoid.length > 0) headers.push([AVOID_HEADER, options.avoid.join(", ")]);
-    if (carrier !== undefined) headers.push(["authorization", await relay.authorization()]);
-    const exchange = await this.#ask({ carrier, relay }, {
-      method: "CONNECT",
-      protocol: "connect-tcp",
-      scheme: "https",
-      path: tcpPath({ host: target.service, port: target.port ?? DEFAULT_PORT }),
-      headers,
-    }, options);
-    const { head, body } = exchange;
-    if (head.status !== 200) {
-      body.abort();
-      throw refusedByRelay(head.status, head.headers.get("proxy-status"));
-    }
-    const uri = head.headers.get(CONNECTOR_HEADER);
-    const instance = head.headers.get(INSTANCE_HEADER);
-    // The relay chooses among the connectors that the view allows, and among no others.
-    if (uri === undefined || instance === undefined || !this.#options.views.mayDialAt(target.service, uri)) {
-      body.abort();
-      throw new FlowUnavailableError({
-        status: 502,
-        error: "proxy_internal_error",
-        details: "the relay chose a connector that may not offer this service",
-      });
-    }
-    return { exchange, connector: { uri, instance } };
-  }
-
-  /** Makes the request on its own connection where there is one, and notes whether the relay answers in time. */
-  async #ask(
-    { relay, carrier }: { readonly relay: RelayClient; readonly carrier: ClientConnection | undefined },
-    init: Parameters<RelayClient["request"]>[0],
-    options: AskOptions,
-  ): Promise<Exchange> {
-    try {
-      const exchange = await withDeadline(
-        options.timeout,
-        (signal) =>
-          carrier === undefined
-            ? relay.request(init, { signal })
-            : carrier.request({ ...init, authority: relay.authority }, { signal }),
-        { signal: options.signal },
-      );
-      this.#silent.delete(relay);
-      return exchange;
-    } catch (error) {
-      if (error instanceof DeadlineError) this.#silent.add(relay);
-      throw error;
-    }
+  ): Promise<FlowOffer> {
+    const { service, port = DEFAULT_PORT } = target;
+    const offer = await this.#asker.ask(relay, { service, port, ...options });
+    if (this.#options.views.mayDialAt(service, offer.connector.uri)) return offer;
+    offer.body.abort();
+    throw new FlowUnavailableError({
+      status: 502,
+      error: "proxy_internal_error",
+      details: "the relay chose a connector that may not offer this service",
+    });
   }
 
   async #open(
     relay: RelayClient,
-    flow: Choice & { readonly target: FlowTarget; readonly signal: AbortSignal },
+    flow: FlowOffer & { readonly target: FlowTarget; readonly signal: AbortSignal },
   ): Promise<ByteChannel> {
-    const { exchange, connector, target, signal } = flow;
+    const { body, connector, target, signal } = flow;
     const session = await this.#options.sessions.get(relay, connector);
     const channel = await openFlow({
-      channel: exchange.body,
+      channel: body,
       session,
       header: {
         service: target.service,
@@ -228,7 +189,7 @@ export class FlowDialer {
 
   /** Watches a flow until its client lets go of it. */
   #track(
-    channel: ByteChannel,
+    channel: SealedChannel,
     rights: { readonly service: string; readonly connector: string },
   ): ByteChannel {
     const flow: LiveFlow = { ...rights, channel };
@@ -250,13 +211,18 @@ export class FlowDialer {
 
 /** Forgets the flow once it was aborted or both its directions have ended. */
 class TrackedChannel implements ByteChannel {
-  readonly #channel: ByteChannel;
+  readonly #channel: SealedChannel;
   readonly #forget: () => void;
   #openDirections = 2;
 
-  constructor(channel: ByteChannel, forget: () => void) {
+  constructor(channel: SealedChannel, forget: () => void) {
     this.#channel = channel;
     this.#forget = forget;
+  }
+
+  /** See {@linkcode SealedChannel.onBreak}. */
+  onBreak(callback: (error: Error) => void): () => void {
+    return this.#channel.onBreak(callback);
   }
 
   read(): Promise<Uint8Array<ArrayBuffer> | null> {
@@ -293,25 +259,10 @@ interface AskOptions {
   readonly timeout: number;
 }
 
-/** The relay's answer: the flow's stream, and the connector at its far end. */
-interface Choice {
-  readonly exchange: Exchange;
-  readonly connector: ConnectorChoice;
-}
-
 interface LiveFlow {
   readonly service: string;
   readonly connector: string;
   readonly channel: ByteChannel;
-}
-
-function refusedByRelay(status: number, proxyStatus: string | undefined): FlowUnavailableError {
-  const reason = proxyStatus === undefined ? undefined : parseProxyStatus(proxyStatus);
-  return new FlowUnavailableError({
-    status,
-    error: reason?.error ?? "proxy_internal_error",
-    details: reason?.details ?? `the relay answered ${status}`,
-  });
 }
 
 function noRelay(): FlowUnavailableError {

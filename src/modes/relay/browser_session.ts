@@ -11,25 +11,15 @@ import type { ServerRequest } from "../../dataplane/carrier.ts";
 import type { SpiffeId } from "../../identity/spiffe_id.ts";
 import { encodeMessage } from "../../wire/control/framing.ts";
 import { readFirstMessage } from "../shared/message_channel.ts";
-import { prefixedChannel } from "../shared/prefixed_channel.ts";
-import { serviceOfHost } from "../shared/service_host.ts";
-import type { FlowRequest, FlowResult } from "./flow_broker.ts";
+import { type DialStreamOptions, serveDial } from "./dial_stream.ts";
 import type { Admission } from "./peers.ts";
 
 /** What a page says first: who it is. */
 const helloSchema = z.object({ type: z.literal("hello"), proof: z.string().max(8_192) });
 
-/** What a page says on each further stream. */
-const dialSchema = z.object({
-  type: z.literal("dial"),
-  service: z.string().max(253),
-  port: z.int().min(1).max(65_535).default(443),
-});
-
 /** What serving a page needs. */
-export interface BrowserOptions {
+export interface BrowserOptions extends Omit<DialStreamOptions, "caller"> {
   readonly admit: (token: string) => Promise<Admission>;
-  readonly open: (flow: FlowRequest) => Promise<FlowResult>;
   readonly logger: Logger;
 }
 
@@ -39,7 +29,7 @@ export async function serveBrowser(request: ServerRequest, options: BrowserOptio
   let caller: SpiffeId | undefined;
   for await (const stream of session.incomingStreams()) {
     if (caller !== undefined) {
-      serveDial(stream, caller, options).catch((error) => {
+      serveDial(stream, { ...options, caller }).catch((error) => {
         options.logger.debug("browser_flow_failed", { detail: errorMessage(error) });
         stream.abort(error);
       });
@@ -61,27 +51,4 @@ async function admitPage(stream: ByteChannel, options: BrowserOptions): Promise<
     options.logger.debug("browser_hello_failed", { detail: errorMessage(error) });
     return undefined;
   }
-}
-
-async function serveDial(stream: ByteChannel, caller: SpiffeId, options: BrowserOptions): Promise<void> {
-  const { message, rest } = await readFirstMessage(stream, dialSchema);
-  const result = await options.open({
-    caller,
-    service: serviceOfHost(message.service) ?? "",
-    port: message.port,
-    sealed: false,
-    avoid: new Set(),
-  });
-  if (!result.ok) {
-    await stream.write(encodeMessage({ status: result.refusal.status, reason: result.refusal.details }));
-    return await stream.closeWrite();
-  }
-  const first = rest.slice();
-  try {
-    await stream.write(encodeMessage({ status: 200 }));
-  } catch (error) {
-    result.cancel();
-    throw error;
-  }
-  await result.join(prefixedChannel(stream, first));
 }

@@ -14,6 +14,7 @@ export type Route =
   | { readonly kind: "view" }
   | { readonly kind: "connector" }
   | { readonly kind: "park" }
+  | { readonly kind: "park_caller" }
   | { readonly kind: "browser" }
   | { readonly kind: "session"; readonly connector: string }
   | { readonly kind: "tcp"; readonly service: string; readonly port: number; readonly framing: TcpFraming }
@@ -64,7 +65,8 @@ function routeExtendedConnect(head: RequestHead): Route {
       if (path?.kind === "agent") return { kind: "browser" };
       return { kind: "refuse", status: 404 };
     case PARK_PROTOCOL:
-      return path?.kind === "connector" ? { kind: "park" } : { kind: "refuse", status: 404 };
+      if (path?.kind === "connector") return { kind: "park" };
+      return path?.kind === "agent" ? { kind: "park_caller" } : { kind: "refuse", status: 404 };
     default:
       // RFC 9220 §3: an unknown :protocol is answered with 501.
       return { kind: "refuse", status: 501 };

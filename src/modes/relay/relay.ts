@@ -26,6 +26,7 @@ import { serveBrowser } from "./browser_session.ts";
 import { capsuleChannel } from "./capsule_channel.ts";
 import { ConnectorLink } from "./connector_link.ts";
 import { avoidedInstances, type Route, routeRequest } from "./dispatcher.ts";
+import { type DialStreamOptions, serveDial } from "./dial_stream.ts";
 import { FlowBroker, type FlowResult } from "./flow_broker.ts";
 import { type Peer, Peers } from "./peers.ts";
 import { PolicyStore } from "./policy_store.ts";
@@ -150,6 +151,13 @@ class Relay implements Running {
   /** Every identity admitted since the start: `#all` and attribute policies reach those no document lists. */
   readonly #known = new Set<string>();
 
+  /** How flows are opened that are asked for by message. */
+  readonly #dials: Omit<DialStreamOptions, "caller"> = {
+    open: (flow) =>
+      this.#draining ? Promise.resolve({ ok: false, refusal: REFUSALS.draining }) : this.#broker.open(flow),
+    keysOf: (instances) => this.#linkKeys(instances),
+  };
+
   /** Reads policy and certificate again. */
   async reload(): Promise<void> {
     await this.#policy.reload();
@@ -252,6 +260,8 @@ class Relay implements Running {
         return await this.#serveConnector(request, peer);
       case "park":
         return await this.#park(request, peer);
+      case "park_caller":
+        return await this.#parkCaller(request, peer);
       case "session":
         return await this.#serveSession(request, { peer, connector: route.connector });
       case "tcp":
@@ -368,11 +378,23 @@ class Relay implements Running {
     link.park(await request.respond({ status: 200 }), request.connection.closed);
   }
 
+  /** A caller's connection that waits here, admitted, for the flow it will ask for. */
+  async #parkCaller(request: ServerRequest, peer: Peer): Promise<void> {
+    if (this.#draining) return await this.#refuse(request, REFUSALS.draining);
+    const body = await request.respond({ status: 200 });
+    try {
+      await serveDial(body, { ...this.#dials, caller: peer.id });
+    } catch (error) {
+      body.abort(error);
+      throw error;
+    }
+  }
+
   async #serveBrowser(request: ServerRequest): Promise<void> {
     if (this.#draining) return await this.#refuse(request, REFUSALS.draining);
     await serveBrowser(request, {
+      ...this.#dials,
       admit: (token) => this.#peers.admitToken(request.connection, token),
-      open: (flow) => this.#broker.open(flow),
       logger: this.#logger,
     });
   }

@@ -64,10 +64,13 @@ export class TlsCarrier {
     return this.#now() >= this.#avoidUntil;
   }
 
-  /** A fresh connection, or undefined when QUIC serves better now. Rejects only where TLS is forced. */
-  async take(): Promise<ClientConnection | undefined> {
+  /**
+   * A fresh connection, or undefined when QUIC serves better now. Rejects only where TLS is forced. A flow that would
+   * have to wait for its dial gets one only while dials are few.
+   */
+  async take(options: { readonly waiting?: boolean } = {}): Promise<ClientConnection | undefined> {
     if (this.isForced) return await this.#options.dial(AbortSignal.timeout(DIAL_TIMEOUT_MS));
-    if (!this.isWorthwhile || !this.#spend()) return undefined;
+    if (!this.isWorthwhile || !this.#spend(options.waiting ? DIAL_BURST / 2 : 1)) return undefined;
     const started = this.#now();
     try {
       const connection = await this.#options.dial(AbortSignal.timeout(DIAL_TIMEOUT_MS));
@@ -92,11 +95,12 @@ export class TlsCarrier {
     this.#options.logger.info("tls_carrier_unused", { reason, retrySeconds: RETRY_MS / 1_000 });
   }
 
-  #spend(): boolean {
+  /** Pays for a dial, unless fewer than `reserve` are left. */
+  #spend(reserve: number): boolean {
     const now = this.#now();
     this.#tokens = Math.min(DIAL_BURST, this.#tokens + (now - this.#refilled) / 1_000 * DIALS_PER_SECOND);
     this.#refilled = now;
-    if (this.#tokens < 1) return false;
+    if (this.#tokens < reserve) return false;
     this.#tokens--;
     return true;
   }

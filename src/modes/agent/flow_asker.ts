@@ -1,0 +1,147 @@
+/**
+ * Asks one relay for a flow: on a connection parked there, on a TLS connection of its own, or on the QUIC connection.
+ */
+
+import { DeadlineError, withDeadline } from "../../base/async.ts";
+import type { ByteChannel } from "../../base/channel.ts";
+import type { Logger } from "../../base/log.ts";
+import { encodeMessage } from "../../wire/control/framing.ts";
+import { tcpPath } from "../../wire/masque/uri.ts";
+import { parseProxyStatus } from "../../wire/proxy_status.ts";
+import { dialAnswerSchema } from "../shared/dial_messages.ts";
+import { readFirstMessage } from "../shared/message_channel.ts";
+import { prefixedChannel } from "../shared/prefixed_channel.ts";
+import type { RelayClient } from "../shared/relay_client.ts";
+import { AVOID_HEADER, CONNECTOR_HEADER, INSTANCE_HEADER, SEALED_HEADER } from "../shared/relay_protocol.ts";
+import { SilentPeers } from "../shared/silent_peers.ts";
+import { FlowUnavailableError } from "./local_flow.ts";
+import { ParkedCarriers } from "./parked_carriers.ts";
+import type { ConnectorChoice } from "./sessions.ts";
+
+/** What to ask for, and how long to wait. */
+export interface FlowWish {
+  readonly service: string;
+  readonly port: number;
+  /** Connector instances not wanted again. */
+  readonly avoid: readonly string[];
+  readonly signal: AbortSignal;
+  /** Milliseconds the relay may take to answer. */
+  readonly timeout: number;
+}
+
+/** The relay's answer: the flow's stream, and the connector at its far end. */
+export interface FlowOffer {
+  readonly body: ByteChannel;
+  readonly connector: ConnectorChoice;
+}
+
+/** Asks relays, and remembers which of them do not answer. */
+export class FlowAsker {
+  readonly #logger: Logger;
+  readonly #silent = new SilentPeers<RelayClient>();
+  readonly #parked = new Map<RelayClient, ParkedCarriers>();
+
+  constructor(options: { readonly logger: Logger }) {
+    this.#logger = options.logger;
+  }
+
+  /** The relays in the given order, but those that did not answer lately last. */
+  inOrder(relays: readonly RelayClient[]): RelayClient[] {
+    return this.#silent.last([...relays]);
+  }
+
+  /** Asks; rejects with `FlowUnavailableError` when the relay refuses, else with what went wrong on the way. */
+  async ask(relay: RelayClient, wish: FlowWish): Promise<FlowOffer> {
+    try {
+      const offer = await withDeadline(wish.timeout, (signal) => this.#ask(relay, { ...wish, signal }), wish);
+      this.#silent.delete(relay);
+      return offer;
+    } catch (error) {
+      if (error instanceof DeadlineError) this.#silent.add(relay);
+      else if (error instanceof FlowUnavailableError) this.#silent.delete(relay);
+      throw error;
+    }
+  }
+
+  close(): void {
+    for (const parked of this.#parked.values()) parked.close();
+  }
+
+  async #ask(relay: RelayClient, wish: FlowWish): Promise<FlowOffer> {
+    const parked = this.#parkedAt(relay).take();
+    if (parked !== undefined) {
+      const offer = await this.#askByMessage(parked, wish);
+      // A connection can have died while it waited; nothing was asked then.
+      if (offer !== undefined) return offer;
+    }
+    return await this.#askByRequest(relay, wish);
+  }
+
+  /** Asks on a parked connection; undefined when it turns out to be dead. */
+  async #askByMessage(body: ByteChannel, wish: FlowWish): Promise<FlowOffer | undefined> {
+    const { service, port, avoid, signal } = wish;
+    const onAbort = () => body.abort(signal.reason);
+    signal.addEventListener("abort", onAbort, { once: true });
+    let first;
+    try {
+      await body.write(encodeMessage({ type: "dial", service, port, sealed: true, avoid }));
+      first = await readFirstMessage(body, dialAnswerSchema);
+    } catch (error) {
+      body.abort(error);
+      signal.throwIfAborted();
+      return undefined;
+    } finally {
+      signal.removeEventListener("abort", onAbort);
+    }
+    const { status, connector: uri, instance, error, reason } = first.message;
+    if (status === 200 && uri !== undefined && instance !== undefined) {
+      return { body: prefixedChannel(body, first.rest), connector: { uri, instance } };
+    }
+    body.abort();
+    throw new FlowUnavailableError({
+      status: status === 200 ? 502 : status,
+      error: error ?? "proxy_internal_error",
+      details: reason ?? `the relay answered ${status}`,
+    });
+  }
+
+  async #askByRequest(relay: RelayClient, wish: FlowWish): Promise<FlowOffer> {
+    const { service, port, avoid, signal } = wish;
+    const carrier = await relay.tls.take({ waiting: true });
+    const headers: [string, string][] = [[SEALED_HEADER, "?1"]];
+    if (avoid.length > 0) headers.push([AVOID_HEADER, avoid.join(", ")]);
+    if (carrier !== undefined) headers.push(["authorization", await relay.authorization()]);
+    const init = {
+      method: "CONNECT",
+      protocol: "connect-tcp",
+      scheme: "https",
+      path: tcpPath({ host: service, port }),
+      headers,
+    };
+    const { head, body } = carrier === undefined
+      ? await relay.request(init, { signal })
+      : await carrier.request({ ...init, authority: relay.authority }, { signal });
+    const uri = head.headers.get(CONNECTOR_HEADER);
+    const instance = head.headers.get(INSTANCE_HEADER);
+    if (head.status === 200 && uri !== undefined && instance !== undefined) {
+      return { body, connector: { uri, instance } };
+    }
+    body.abort();
+    throw refusedByRelay(head.status, head.headers.get("proxy-status"));
+  }
+
+  #parkedAt(relay: RelayClient): ParkedCarriers {
+    let parked = this.#parked.get(relay);
+    if (parked === undefined) this.#parked.set(relay, parked = new ParkedCarriers(relay, this.#logger));
+    return parked;
+  }
+}
+
+function refusedByRelay(status: number, proxyStatus: string | undefined): FlowUnavailableError {
+  const reason = proxyStatus === undefined ? undefined : parseProxyStatus(proxyStatus);
+  return new FlowUnavailableError({
+    status: status === 200 ? 502 : status,
+    error: reason?.error ?? "proxy_internal_error",
+    details: reason?.details ?? `the relay answered ${status}`,
+  });
+}
