@@ -122,6 +122,8 @@ func webTransportEcho(ctx context.Context, c *client, args []string) (result, er
 	if err := session.CloseWithError(webtransport.SessionErrorCode(code), "done"); err != nil {
 		return nil, err
 	}
+	// The close is only queued: leaving at once would take the connection down before it was sent.
+	time.Sleep(200 * time.Millisecond)
 	return result{
 		"status": status, "intact": bytes.Equal(echoed, sent), "serverSaid": string(said), "datagram": datagram,
 	}, nil
