@@ -40,29 +40,24 @@ Deno.test("a connector's health socket is the only thing that listens when it is
   );
 });
 
-for (const source of ["127.0.0.1", "127.0.0.2", "::1"]) {
-  Deno.test(`the connector's UDP socket answers nothing that comes from ${source}`, async () => {
-    await using site = await openSite("quic");
-    using flow = await site.openFlow();
-    const [udp] = socketsOf(site.connector).filter(({ kind }) => kind === "udp");
+Deno.test("the connector's UDP socket answers nothing to strangers, where a QUIC server would talk", async () => {
+  await using site = await openSite("quic");
+  using flow = await site.openFlow();
+  const [udp] = socketsOf(site.connector).filter(({ kind }) => kind === "udp");
+  const packets = await probes();
+  for (const source of ["127.0.0.1", "127.0.0.2", "::1"]) {
     using stranger = new UdpSocket({ hostname: source });
-    for (const probe of await probes()) {
-      await stranger.send(probe, { hostname: source, port: udp!.port });
-      await stranger.send(probe, { hostname: source === "::1" ? "::1" : "127.0.0.1", port: udp!.port });
-    }
+    const hostname = source === "::1" ? "::1" : "127.0.0.1";
+    for (const packet of packets) await stranger.send(packet, { hostname, port: udp!.port });
     // The connector's socket is a queue: what it answers to the relay now, it answers after any answer to us. The
     // relay's packets are still served, so the silence is not that of a broken socket.
     await flow.echo("served");
-    assert.deepEqual(await stranger.received(), []);
-  });
-}
-
-Deno.test("the same packets make a QUIC server talk", async () => {
-  await using site = await openSite("quic");
-  using stranger = new UdpSocket();
-  const [initial, otherVersion, shortHeader] = await probes();
-  for (const probe of [initial!, otherVersion!, shortHeader!]) {
-    await stranger.send(probe, { hostname: "127.0.0.1", port: site.relayPort });
+    assert.deepEqual(await stranger.received(), [], source);
+  }
+  // The first two at the relay bring a handshake and a version negotiation.
+  for (const packet of packets.slice(0, 2)) {
+    using stranger = new UdpSocket();
+    await stranger.send(packet, { hostname: "127.0.0.1", port: site.relayPort });
     assert.ok((await stranger.receive()).length > 0);
   }
 });
