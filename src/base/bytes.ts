@@ -15,13 +15,15 @@ export function utf8(text: string): Uint8Array<ArrayBuffer> {
 
 /** Decodes UTF-8, throwing `TypeError` on malformed input. */
 export function utf8Decode(bytes: Uint8Array): string {
-  return bytes.length <= SHORT_TEXT && bytes.every(isAscii)
+  return bytes.length <= SHORT_TEXT && isAscii(bytes)
     ? String.fromCharCode(...bytes)
     : STRICT_DECODER.decode(bytes);
 }
 
-function isAscii(byte: number): boolean {
-  return byte < 0x80;
+function isAscii(bytes: Uint8Array): boolean {
+  let all = 0;
+  for (let i = 0; i < bytes.length; i++) all |= bytes[i]!;
+  return all < 0x80;
 }
 
 /** Joins parts into one new array. */
