@@ -85,7 +85,8 @@ export const relays = z.array(z.strictObject({
 /** How a node reaches its relays. */
 export const carrier = z.enum(["auto", "quic", "tls"]).default("auto")
   .describe(
-    "How to reach a relay: `quic`, `tls` (over TCP), or `auto`: QUIC first, TLS where it is blocked or slower.",
+    "What carries flows to a relay: `quic`, `tls` (over TCP), or `auto`: TLS while dialling it is fast, else QUIC. " +
+      "Control and sessions use QUIC in any case.",
   );
 
 /** Logging settings. */

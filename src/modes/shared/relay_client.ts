@@ -143,6 +143,7 @@ export class RelayClient {
       const view = await this.#authenticate(connection, timeout);
       this.#connection = connection;
       this.#draining = false;
+      this.#options.tls.reset();
       connection.draining.then(() => this.#drain(connection));
       logger.info("relay_connected", { relay: this.name, address: formatHostPort(connection.remote) });
       void this.#followView(connection, view);

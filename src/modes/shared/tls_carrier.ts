@@ -23,13 +23,13 @@ export interface TlsCarrierOptions {
 
 /**
  * Dial time in milliseconds up to which a path counts as short and clean: TCP and TLS take two round trips. The
- * best of the last few counts, since a busy machine makes any one of them slow.
+ * best of at least this many counts, since a busy machine makes any one of them slow, or many.
  */
 const FAST_DIAL_MS = 25;
 const DIALS_JUDGED = 8;
 
 /** TLS dials a second, and how many may come at once: handshake and proof cost both ends about 4 ms of CPU. */
-const DIALS_PER_SECOND = 5;
+const DIALS_PER_SECOND = 2;
 const DIAL_BURST = 16;
 
 /** Milliseconds after a slow or failed dial until `auto` tries again. */
@@ -45,7 +45,8 @@ export class TlsCarrier {
   #tokens = DIAL_BURST;
   #refilled: number;
   #avoidUntil = 0;
-  #dialTimes: number[] = [];
+  #dials = 0;
+  #fastest = Infinity;
 
   constructor(options: TlsCarrierOptions) {
     this.#options = options;
@@ -82,15 +83,21 @@ export class TlsCarrier {
     }
   }
 
+  /** The path may be another one: judges it anew. */
+  reset(): void {
+    this.#dials = 0;
+    this.#fastest = Infinity;
+    this.#avoidUntil = 0;
+  }
+
   #judge(dialTime: number): void {
-    this.#dialTimes.push(dialTime);
-    if (this.#dialTimes.length < DIALS_JUDGED) return;
-    if (Math.min(...this.#dialTimes) > FAST_DIAL_MS) this.#avoid("path too long");
-    else this.#dialTimes.shift();
+    this.#dials++;
+    this.#fastest = Math.min(this.#fastest, dialTime);
+    if (this.#dials >= DIALS_JUDGED && this.#fastest > FAST_DIAL_MS) this.#avoid("path too long");
   }
 
   #avoid(reason: string): void {
-    this.#dialTimes = [];
+    this.reset();
     this.#avoidUntil = this.#now() + RETRY_MS;
     this.#options.logger.info("tls_carrier_unused", { reason, retrySeconds: RETRY_MS / 1_000 });
   }
