@@ -1,0 +1,102 @@
+import assert from "node:assert/strict";
+import { createLogger, SILENT_LOGGER } from "../../../src/base/log.ts";
+import { type Authority, createAuthority } from "../../../src/identity/authority.ts";
+import { parseSpiffeId } from "../../../src/identity/spiffe_id.ts";
+import { signView, type View } from "../../../src/identity/view.ts";
+import { ViewHolder } from "../../../src/modes/shared/view_holder.ts";
+import { eventually } from "../../support/eventually.ts";
+
+const ALICE = "spiffe://clinic.example/agent/alice";
+const DB = "spiffe://clinic.example/connector/db";
+const SPARE = "spiffe://clinic.example/connector/spare";
+const authority = await createAuthority();
+
+function holder(logger = SILENT_LOGGER): ViewHolder & Disposable {
+  const views = new ViewHolder({
+    identity: {
+      id: parseSpiffeId(ALICE),
+      trust: { domain: "clinic.example", roots: [], authorities: [authority.publicJwk] },
+    },
+    logger,
+  });
+  return Object.assign(views, { [Symbol.dispose]: () => views.close() });
+}
+
+function view(rev: number, parts: Partial<View> = {}): View {
+  const iat = Math.floor(Date.now() / 1_000);
+  return {
+    rev,
+    sub: ALICE,
+    iat,
+    exp: iat + 600,
+    dial: [{ service: "records", endToEnd: "required", bind: [DB] }],
+    bind: [],
+    ...parts,
+  };
+}
+
+function signed(claims: View, by: Authority = authority): Promise<string> {
+  return signView({ authority: by, view: claims });
+}
+
+Deno.test("without a view nothing is allowed", () => {
+  using views = holder();
+  assert.equal(views.isValid, false);
+  assert.equal(views.mayDial("records"), false);
+  assert.equal(views.mayDialAt("records", DB), false);
+  assert.equal(views.mayServe("records", ALICE), false);
+  assert.equal(views.isPlainAllowed("records"), false);
+  assert.equal(views.peers.size, 0);
+});
+
+Deno.test("a view allows what it names and nothing beside it", async () => {
+  using views = holder();
+  await views.accept(await signed(view(1)), "relay-1");
+  assert.equal(views.mayDialAt("records", DB), true);
+  assert.equal(views.mayDialAt("records", SPARE), false);
+  assert.equal(views.mayDialAt("other", DB), false);
+  assert.equal(views.mayServe("records", DB), false);
+  assert.deepEqual([...views.peers], [DB]);
+});
+
+Deno.test("an older view, a foreign authority's and another identity's change nothing", async () => {
+  const lines: string[] = [];
+  using views = holder(createLogger({ write: (line) => lines.push(line) }));
+  await views.accept(await signed(view(5)), "relay-1");
+  const more = { dial: [{ service: "records", endToEnd: "required", bind: [DB, SPARE] } as const] };
+  await views.accept(await signed(view(4, more)), "relay-1");
+  await views.accept(await signed(view(6, more), await createAuthority()), "relay-1");
+  await views.accept(await signed(view(6, { ...more, sub: DB })), "relay-1");
+  assert.equal(views.mayDialAt("records", SPARE), false);
+  assert.deepEqual(lines.map((line) => JSON.parse(line).reason), [
+    "ERR_VIEW_OUTDATED",
+    "ERR_VIEW_AUTHORITY",
+    "ERR_VIEW_SUBJECT",
+  ]);
+});
+
+Deno.test("a right holds where the view of any connected relay grants it; a plain flow needs them all", async () => {
+  using views = holder();
+  const bind = (endToEnd: "required" | "optional") => [{ service: "web", endToEnd, dial: [DB] }];
+  await views.accept(await signed(view(1, { bind: bind("optional") })), "relay-1");
+  assert.equal(views.isPlainAllowed("web"), true);
+  await views.accept(await signed(view(1, { dial: [], bind: bind("required") })), "relay-2");
+  assert.equal(views.mayDialAt("records", DB), true);
+  assert.equal(views.isPlainAllowed("web"), false);
+  views.disconnected("relay-1");
+  assert.equal(views.mayDialAt("records", DB), false, "the one that is there knows better");
+  views.disconnected("relay-2");
+  assert.equal(views.mayDialAt("records", DB), true, "with none there, what is still valid counts");
+});
+
+Deno.test("a view's end takes its rights away and tells", async () => {
+  using views = holder();
+  let told = 0;
+  const now = Math.floor(Date.now() / 1_000);
+  await views.accept(await signed(view(1, { exp: now + 2 })), "relay-1");
+  views.onChange(() => told++);
+  assert.equal(views.mayDial("records"), true);
+  await eventually(() => told > 0);
+  assert.equal(views.mayDial("records"), false);
+  assert.equal(views.isValid, false);
+});
