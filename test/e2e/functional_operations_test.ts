@@ -150,6 +150,21 @@ Deno.test("SIGTERM: an agent's flows end with it, at both ends, and it exits 0",
   conn.close();
 });
 
+Deno.test("a relay that cannot write its audit log works on, and says so in readiness", async () => {
+  await using network = await Network.create();
+  const relay = await network.relay({ config: { audit: { file: "/dev/full" } } });
+  const agent = await network.agent({ relays: [relay], forwards: ["web"] });
+  // No policy lets her: a denial to record.
+  using client = await Deno.connect({ hostname: "127.0.0.1", port: agent.forward("web") });
+  await client.read(new Uint8Array(1)).catch(() => null);
+  const { status, body } = await eventually(async () => {
+    const answer = await ask(`${relay.health}/ready`);
+    return answer.body.status === "degraded" && answer;
+  });
+  assert.equal(status, 200);
+  assert.deepEqual(body.degraded, ["audit records cannot be written"]);
+});
+
 async function ask(
   url: string,
   client?: Deno.HttpClient,

@@ -83,6 +83,16 @@ class Relay implements Running {
   readonly #broker: FlowBroker;
   readonly #listeners: Listener[] = [];
   readonly #health: HealthServer | undefined;
+  readonly #registry: ServiceRegistry;
+  /** Every identity admitted since the start: `#all` and attribute policies reach those no document lists. */
+  readonly #known = new Set<string>();
+
+  /** How flows are opened that are asked for by message. */
+  readonly #dials: Omit<DialStreamOptions, "caller"> = {
+    open: (flow) =>
+      this.#draining ? Promise.resolve({ ok: false, refusal: REFUSALS.draining }) : this.#broker.open(flow),
+    keysOf: (instances) => this.#linkKeys(instances),
+  };
   #draining = false;
   #stopping: Promise<void> | undefined;
   #resolveClosed: () => void = () => {};
@@ -90,9 +100,11 @@ class Relay implements Running {
   static async start(parts: RelayParts): Promise<Relay> {
     const { config, identity, authority, logger } = parts;
     const audit = await AuditLog.open(config.audit, { logger });
-    const health = config.health === null
-      ? undefined
-      : await HealthServer.start({ address: config.health, logger });
+    const health = config.health === null ? undefined : await HealthServer.start({
+      address: config.health,
+      logger,
+      degraded: () => audit.problem === undefined ? [] : [audit.problem],
+    });
     const holder: { relay?: Relay } = {};
     const policy = await PolicyStore.open({
       paths: config.policy,
@@ -118,8 +130,7 @@ class Relay implements Running {
     this.#policy = parts.policy;
     this.#health = parts.health;
     const snapshot = () => this.#policy.snapshot;
-    const registry = new ServiceRegistry(config.limits);
-    this.#registry = registry;
+    const registry = this.#registry = new ServiceRegistry(config.limits);
     this.#peers = new Peers({
       verifier: new ProofVerifier({
         roots: identity.trust.roots,
@@ -147,22 +158,11 @@ class Relay implements Running {
     });
   }
 
-  readonly #registry: ServiceRegistry;
-  /** Every identity admitted since the start: `#all` and attribute policies reach those no document lists. */
-  readonly #known = new Set<string>();
-
-  /** How flows are opened that are asked for by message. */
-  readonly #dials: Omit<DialStreamOptions, "caller"> = {
-    open: (flow) =>
-      this.#draining ? Promise.resolve({ ok: false, refusal: REFUSALS.draining }) : this.#broker.open(flow),
-    keysOf: (instances) => this.#linkKeys(instances),
-  };
-
   /** Reads policy and certificate again. */
   async reload(): Promise<void> {
     await this.#policy.reload();
     // Log rotation moves the file away and then asks for a reload.
-    await this.#audit.reopen();
+    this.#audit.reopen();
     try {
       const identity = await loadIdentity(this.#config.identity);
       for (const listener of this.#listeners) {
