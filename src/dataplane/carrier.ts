@@ -38,12 +38,32 @@ export interface RequestOptions {
 export interface Exchange {
   readonly head: ResponseHead;
   readonly body: ByteChannel;
+  readonly datagrams: DatagramPort;
+}
+
+/** Bytes that {@linkcode DatagramPort.send} may overwrite in front of what it sends. */
+export const DATAGRAM_HEADROOM = 8;
+
+/** The HTTP Datagrams of one request (RFC 9297 §2.1): no promise and no copy per datagram. */
+export interface DatagramPort {
+  /** Bytes of the largest payload one datagram takes now, 0 where none can be sent; it may change at any time. */
+  readonly maxSize: number;
+  /**
+   * Sends `buffer[start, end)`; the {@linkcode DATAGRAM_HEADROOM} bytes before `start` are overwritten. The buffer may be
+   * used again at once. Returns false, having dropped the datagram, while too many wait or where none can be sent.
+   */
+  send(buffer: Uint8Array<ArrayBuffer>, start: number, end: number): boolean;
+  /** Resolves when {@linkcode send} takes datagrams again, or the connection has ended; at once when it does now. */
+  writable(): Promise<void>;
+  /** Hands every datagram of the peer to `handler`, which may keep it; before the first call they are dropped. */
+  receive(handler: (payload: Uint8Array<ArrayBuffer>) => void): void;
 }
 
 /** One request at the server. Answer it once. */
 export interface ServerRequest {
   readonly head: RequestHead;
   readonly connection: ServerConnection;
+  readonly datagrams: DatagramPort;
   /** Sends the response head; the channel reads the request body and writes the response body. */
   respond(head: ResponseInit, options?: RespondOptions): Promise<ByteChannel>;
 }
