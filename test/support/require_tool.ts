@@ -35,6 +35,7 @@ export const TOOLS = {
   nft: { install: "apt-get install -y nftables", paths: ["/usr/sbin/nft", "/sbin/nft"] },
   "ngtcp2-client": { install: "apt-get install -y ngtcp2-client" },
   npm: { install: "apt-get install -y npm" },
+  ping: { install: "apt-get install -y iputils-ping" },
   "qemu-aarch64-static": {
     install: "apt-get install -y qemu-user-static libc6-arm64-cross libgcc-s1-arm64-cross",
   },
@@ -66,6 +67,18 @@ export function needsNetworkNamespaces(): Requirement {
   return { name: "network namespaces", met, remedy, path: ip.path };
 }
 
+/** Requires the right to make a TUN interface: the device file and CAP_NET_ADMIN. */
+export function needsTun(): Requirement {
+  const namespaces = needsNetworkNamespaces();
+  const device = "/dev/net/tun";
+  return {
+    name: "a TUN device",
+    met: namespaces.met && exists(device),
+    remedy: namespaces.met ? `modprobe tun, or give the container --device ${device}` : namespaces.remedy,
+    path: device,
+  };
+}
+
 /** `Deno.test` that is skipped by name while any requirement is not met. */
 export function testNeeding(
   requirements: readonly Requirement[],
@@ -91,6 +104,16 @@ function isExecutable(path: string): boolean {
   } catch (error) {
     if (error instanceof Deno.errors.NotFound || error instanceof Deno.errors.NotADirectory) return false;
     if (error instanceof Deno.errors.PermissionDenied) return false;
+    throw error;
+  }
+}
+
+function exists(path: string): boolean {
+  try {
+    Deno.statSync(path);
+    return true;
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return false;
     throw error;
   }
 }
