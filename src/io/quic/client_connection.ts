@@ -19,6 +19,7 @@ import { requestFields } from "../../wire/h3/message.ts";
 import type { Settings } from "../../wire/h3/settings.ts";
 import { MessageChannel } from "../h3/message_channel.ts";
 import { exchange } from "../h3/exchange.ts";
+import { noDatagrams } from "../h3/no_datagrams.ts";
 import { Http3Connection } from "./http3_connection.ts";
 import { Http3Session } from "./web_transport.ts";
 
@@ -109,7 +110,8 @@ export class QuicClientConnection implements ClientConnection {
       maxFieldSectionSize: MAX_FIELD_SECTION_SIZE,
       onConnectionError: (error) => this.#http3.fail(error),
     });
-    return { answer: await exchange(stream, requestFields(head), options), id };
+    const datagrams = noDatagrams(this.closed);
+    return { answer: await exchange(stream, { ...options, fields: requestFields(head), datagrams }), id };
   }
 
   /** The relay's SETTINGS; asked for by every request, so once known they cost no promise on `closed`. */

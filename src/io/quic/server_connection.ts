@@ -4,21 +4,18 @@
  */
 
 import type { HostPort } from "../../base/address.ts";
-import type { ByteChannel } from "../../base/channel.ts";
 import type { Logger } from "../../base/log.ts";
 import type {
   CloseInfo,
-  RequestHead,
-  RespondOptions,
-  ResponseInit,
   ServerConnection,
   ServerRequest,
   WebTransportSession,
 } from "../../dataplane/carrier.ts";
 import { H3_EXCESSIVE_LOAD } from "../../wire/h3/codes.ts";
-import { responseFields } from "../../wire/h3/message.ts";
 import type { Field } from "../../wire/qpack/static_table.ts";
+import { Http3Request } from "../h3/http3_request.ts";
 import { MessageChannel } from "../h3/message_channel.ts";
+import { noDatagrams } from "../h3/no_datagrams.ts";
 import { rejectRequest } from "../h3/rejection.ts";
 import { Queue } from "../queue.ts";
 import { Http3Connection, type IncomingRequest } from "./http3_connection.ts";
@@ -92,7 +89,7 @@ export class QuicServerConnection implements ServerConnection {
   }
 
   async acceptWebTransport(request: ServerRequest): Promise<WebTransportSession> {
-    if (!(request instanceof QuicServerRequest) || request.connection !== this) {
+    if (!(request instanceof Http3Request) || request.connection !== this) {
       throw new TypeError("Cannot accept session: the request is not of this connection");
     }
     // Browsers that speak the first deployed form ask for this answer; others ignore it.
@@ -124,44 +121,19 @@ export class QuicServerConnection implements ServerConnection {
       const event = await stream.readHead();
       if (event.kind !== "request") throw new TypeError("Expected a request");
       this.#nextRequestId = Math.max(this.#nextRequestId, incoming.id + 4);
-      const request = new QuicServerRequest({ stream, connection: this, head: event.head, id: incoming.id });
+      const request = new Http3Request({
+        stream,
+        connection: this,
+        head: event.head,
+        datagrams: noDatagrams(this.closed),
+        streamId: incoming.id,
+      });
       // RFC 9114 §5.2: requests from the id in GOAWAY on are not served.
       if (incoming.id >= this.#goawayId) await refuseLate(request);
       else this.#requests.push(request);
     } catch (error) {
       await rejectRequest(stream, error);
     }
-  }
-}
-
-interface QuicServerRequestOptions {
-  readonly stream: MessageChannel;
-  readonly connection: QuicServerConnection;
-  readonly head: RequestHead;
-  readonly id: number;
-}
-
-class QuicServerRequest implements ServerRequest {
-  readonly head: RequestHead;
-  readonly connection: QuicServerConnection;
-  readonly streamId: number;
-  readonly #stream: MessageChannel;
-  #answered = false;
-
-  constructor(options: QuicServerRequestOptions) {
-    this.head = options.head;
-    this.connection = options.connection;
-    this.streamId = options.id;
-    this.#stream = options.stream;
-  }
-
-  async respond(head: ResponseInit, options: RespondOptions = {}): Promise<ByteChannel> {
-    if (this.#answered) throw new TypeError("Cannot respond: the request is answered already");
-    this.#answered = true;
-    await this.#stream.sendHead(responseFields(head), options);
-    // RFC 9114 §4.1: after a complete response the rest of the request is not wanted.
-    if (options.end) this.#stream.cancelRead();
-    return this.#stream;
   }
 }
 

@@ -16,6 +16,7 @@ import type {
 import { requestFields } from "../../wire/h3/message.ts";
 import { exchange } from "../h3/exchange.ts";
 import { MessageChannel } from "../h3/message_channel.ts";
+import { noDatagrams } from "../h3/no_datagrams.ts";
 import { raceAddresses } from "../race_addresses.ts";
 import { TLS_CARRIER_ALPN } from "./listener.ts";
 import { dropConnection, TlsPipe } from "./tls_pipe.ts";
@@ -72,7 +73,8 @@ class TlsClientConnection implements ClientConnection {
         this.#settle({ code: 0, reason: "" });
       },
     });
-    return await exchange(stream, requestFields(head), options);
+    const datagrams = noDatagrams(this.closed);
+    return await exchange(stream, { ...options, fields: requestFields(head), datagrams });
   }
 
   connectWebTransport(): Promise<WebTransportSession> {

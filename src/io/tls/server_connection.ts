@@ -3,20 +3,17 @@
  */
 
 import type { HostPort } from "../../base/address.ts";
-import type { ByteChannel } from "../../base/channel.ts";
 import { errorMessage, GinnelError, type ProtocolError } from "../../base/errors.ts";
 import type { Logger } from "../../base/log.ts";
 import type {
   CloseInfo,
-  RequestHead,
-  RespondOptions,
-  ResponseInit,
   ServerConnection,
   ServerRequest,
   WebTransportSession,
 } from "../../dataplane/carrier.ts";
-import { responseFields } from "../../wire/h3/message.ts";
+import { Http3Request } from "../h3/http3_request.ts";
 import { MessageChannel } from "../h3/message_channel.ts";
+import { noDatagrams } from "../h3/no_datagrams.ts";
 import { rejectRequest } from "../h3/rejection.ts";
 import { Queue } from "../queue.ts";
 import { TLS_CARRIER_ALPN, type TlsLimits } from "./listener.ts";
@@ -109,7 +106,10 @@ export class TlsServerConnection implements ServerConnection {
     try {
       const event = await stream.readHead();
       if (event.kind !== "request") throw new TypeError("Expected a request");
-      this.#requests.push(new TlsServerRequest({ stream, connection: this, head: event.head }));
+      const datagrams = noDatagrams(this.closed);
+      this.#requests.push(
+        new Http3Request({ stream, connection: this, head: event.head, datagrams, streamId: 0 }),
+      );
     } catch (error) {
       await rejectRequest(stream, error);
     }
@@ -126,33 +126,5 @@ export class TlsServerConnection implements ServerConnection {
     const { wireCode, message } = error;
     this.#options.logger.debug("peer_broke_protocol", { wireCode, reason: message });
     this.close(wireCode, message);
-  }
-}
-
-interface TlsServerRequestOptions {
-  readonly stream: MessageChannel;
-  readonly connection: TlsServerConnection;
-  readonly head: RequestHead;
-}
-
-class TlsServerRequest implements ServerRequest {
-  readonly head: RequestHead;
-  readonly connection: TlsServerConnection;
-  readonly #stream: MessageChannel;
-  #answered = false;
-
-  constructor(options: TlsServerRequestOptions) {
-    this.head = options.head;
-    this.connection = options.connection;
-    this.#stream = options.stream;
-  }
-
-  async respond(head: ResponseInit, options: RespondOptions = {}): Promise<ByteChannel> {
-    if (this.#answered) throw new TypeError("Cannot respond: the request is answered already");
-    this.#answered = true;
-    await this.#stream.sendHead(responseFields(head), options);
-    // RFC 9114 §4.1: after a complete response the rest of the request is not wanted.
-    if (options.end) this.#stream.cancelRead();
-    return this.#stream;
   }
 }
