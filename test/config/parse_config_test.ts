@@ -1,9 +1,12 @@
 /** Config files: defaults, and one clear line for every mistake with file, place, field and value. */
 
 import assert from "node:assert/strict";
+import { formatPrefix } from "../../src/base/ip.ts";
 import { DEFAULT_RELAY_LIMITS } from "../../src/core/limits.ts";
 import { ConfigError } from "../../src/config/errors.ts";
 import { loadConfig, parseConfig } from "../../src/config/parse_config.ts";
+import type { AgentConfig } from "../../src/config/schema/agent.ts";
+import type { RelayConfig } from "../../src/config/schema/relay.ts";
 
 const RELAY = {
   mode: "relay",
@@ -251,7 +254,7 @@ const TABLE: [what: string, config: unknown, ...lines: string[]][] = [
   [
     "an agent with nothing to do",
     { ...AGENT, socks5: undefined },
-    "nothing to do: give forwards, socks5 or httpProxy",
+    "nothing to do: give forwards, socks5, httpProxy or tunnel",
   ],
   [
     "listeners that are not loopback",
@@ -276,9 +279,46 @@ const TABLE: [what: string, config: unknown, ...lines: string[]][] = [
     'forwards[1].listen = "127.0.0.1:1": given twice: entry [0] has the same listen',
   ],
   [
+    "an agent with a front end and no relay",
+    { ...AGENT, relays: [] },
+    "relays = […]: name at least one relay",
+  ],
+  [
+    "a tunnel to a relay that is not named",
+    { ...AGENT, tunnel: { relay: "elsewhere" } },
+    'tunnel.relay = "elsewhere": is none of the relays',
+  ],
+  [
+    "tunnel settings that are none",
+    {
+      ...AGENT,
+      tunnel: { interface: "../eth0", routes: ["10.0.0.0/33"], dns: ["ns.example"], dialect: "own" },
+    },
+    'tunnel.interface = "../eth0": not an interface name: up to 15 of a-z 0-9 _ . -, a letter first',
+    "tunnel.routes = […]: expected advertised, full, or a list of prefixes such as 10.0.0.0/8",
+    'tunnel.dns[0] = "ns.example": not an IP address',
+    'tunnel.dialect = "own": expected rfc9484 or zgate',
+  ],
+  [
+    "pools that are none",
+    { ...RELAY, tunnel: { policy: ["egress.yaml"], ipv4: "10.100.0.0/31", ipv6: "10.0.0.0/8" } },
+    'tunnel.ipv4 = "10.100.0.0/31": too small: at most /30',
+    'tunnel.ipv6 = "10.0.0.0/8": not an IPv6 prefix',
+  ],
+  [
+    "a tunnel without a pool",
+    { ...RELAY, tunnel: { policy: ["egress.yaml"], ipv4: null, ipv6: null } },
+    "tunnel.ipv4 = null: no pool left: give ipv4 or ipv6",
+  ],
+  [
+    "a reservation outside the pool",
+    { ...RELAY, tunnel: { policy: ["egress.yaml"], reservations: { "agent/alice": ["10.101.0.2"] } } },
+    'tunnel.reservations."agent/alice"[0] = "10.101.0.2": lies in no pool of this tunnel',
+  ],
+  [
     "several mistakes at once, in the order of the file",
     { zone: 1, mode: "agent", identity: true, relays: "r", log: { level: 1 } },
-    "zone = 1: unknown field; known here: mode, identity, relays, forwards, socks5, httpProxy, allowRemoteClients, carrier, health, log",
+    "zone = 1: unknown field; known here: mode, identity, relays, forwards, socks5, httpProxy, allowRemoteClients, tunnel, carrier, health, log",
     "identity = true: expected a string, found true or false",
     'relays = "r": expected a list, found a string',
     "log.level = 1: expected trace, debug, info, warn or error",
@@ -288,6 +328,29 @@ const TABLE: [what: string, config: unknown, ...lines: string[]][] = [
 for (const [what, config, ...lines] of TABLE) {
   Deno.test(`parseConfig() refuses ${what}`, () => assert.deepEqual(problemsOf(config), lines));
 }
+
+Deno.test("a tunnel has defaults, and its paths are taken from the config's folder", () => {
+  const relay = parse({ ...RELAY, tunnel: { policy: ["egress.yaml"] } }) as RelayConfig;
+  assert.equal(formatPrefix(relay.tunnel!.ipv4!), "10.100.0.0/24");
+  assert.equal(relay.tunnel!.ipv6, undefined);
+  assert.match(relay.tunnel!.leases, /^\/.*\/leases\.jsonl$/);
+  assert.match(relay.tunnel!.policy[0]!, /^\/.*\/egress\.yaml$/);
+  const agent = parse({ ...AGENT, tunnel: {} }) as AgentConfig;
+  assert.deepEqual(agent.tunnel, {
+    interface: "ginnel0",
+    routes: "advertised",
+    dns: [],
+    killSwitch: false,
+    dialect: "rfc9484",
+  });
+});
+
+Deno.test("an agent that tunnels to a foreign proxy needs no relay", () => {
+  const proxy = { address: "proxy.example:443", serverName: "proxy.example", roots: "roots.pem" };
+  const config = parse({ mode: "agent", identity: "a.json", relays: [], tunnel: { proxy } }) as AgentConfig;
+  assert.equal(config.tunnel!.proxy!.path, "/.well-known/masque/ip/*/*/");
+  assert.match(config.tunnel!.proxy!.roots, /^\/.*\/roots\.pem$/);
+});
 
 Deno.test("only real loopback addresses pass as loopback", () => {
   for (const address of ["127.0.0.1:1", "127.255.255.254:1", "[::1]:1", "localhost:1"]) {

@@ -8,10 +8,11 @@ import {
   healthAddress,
   listenAddress,
   log,
-  relays,
+  optionalRelays,
   serviceName,
   unique,
 } from "./common.ts";
+import { agentTunnelSchema } from "./tunnel.ts";
 
 const forward = z.strictObject({
   listen: listenAddress.describe("Local address that leads to the service."),
@@ -25,7 +26,7 @@ const forward = z.strictObject({
 export const agentSchema = z.strictObject({
   mode: z.literal("agent"),
   identity: filePath.describe("Identity file of the agent, made by `ginnel ca issue agent NAME`."),
-  relays,
+  relays: optionalRelays,
   forwards: z.array(forward).max(1_024).superRefine(unique("listen")).prefault([])
     .describe("Local ports, each leading to one service."),
   socks5: listenAddress.exactOptional().describe("SOCKS5 proxy; host names are service names."),
@@ -34,17 +35,26 @@ export const agentSchema = z.strictObject({
     .describe(
       "Lets listeners use other than loopback addresses: whoever reaches them acts as this identity.",
     ),
+  tunnel: agentTunnelSchema.exactOptional(),
   carrier,
   health: healthAddress.nullable().prefault(null)
     .describe("Where `/health` and `/ready` are served; off by default."),
   log,
 }).superRefine((config, context) => {
-  if (config.forwards.length === 0 && config.socks5 === undefined && config.httpProxy === undefined) {
+  const { forwards, socks5, httpProxy, tunnel } = config;
+  const hasFrontEnd = forwards.length > 0 || socks5 !== undefined || httpProxy !== undefined;
+  if (!hasFrontEnd && tunnel === undefined) {
     context.addIssue({
       code: "custom",
       path: [],
-      message: "nothing to do: give forwards, socks5 or httpProxy",
+      message: "nothing to do: give forwards, socks5, httpProxy or tunnel",
     });
+  }
+  if (config.relays.length === 0 && (hasFrontEnd || tunnel?.proxy === undefined)) {
+    context.addIssue({ code: "custom", path: ["relays"], message: "name at least one relay" });
+  }
+  if (tunnel?.relay !== undefined && !config.relays.some(({ name }) => name === tunnel.relay)) {
+    context.addIssue({ code: "custom", path: ["tunnel", "relay"], message: "is none of the relays" });
   }
   if (config.allowRemoteClients) return;
   const refuseRemote = (address: HostPort | undefined, path: (string | number)[]) => {
@@ -66,7 +76,14 @@ export type AgentConfig = z.output<typeof agentSchema>;
 
 /** Makes every path of the config absolute. */
 export function resolveAgentPaths(config: AgentConfig, resolve: (path: string) => string): AgentConfig {
-  return { ...config, identity: resolve(config.identity) };
+  const { tunnel } = config;
+  return {
+    ...config,
+    identity: resolve(config.identity),
+    ...(tunnel?.proxy !== undefined && {
+      tunnel: { ...tunnel, proxy: { ...tunnel.proxy, roots: resolve(tunnel.proxy.roots) } },
+    }),
+  };
 }
 
 /** Strict: a name that merely starts with `127.` or resolves to loopback is not one. */

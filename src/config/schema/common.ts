@@ -38,7 +38,7 @@ export const listenAddress = z.string().transform((text, context): HostPort => r
   .meta({ type_name: "host:port" });
 
 /** `host:port` to connect to. */
-const dialAddress = z.string().transform((text, context): HostPort => {
+export const dialAddress = z.string().transform((text, context): HostPort => {
   const address = readHostPort(text, context);
   return address.port === 0 ? refuse(context, "port 0 cannot be dialled") : address;
 }).meta({ type_name: "host:port" });
@@ -69,18 +69,23 @@ export const serviceName = z.string().superRefine((name, context) => {
   if (fault !== undefined) refuse(context, fault);
 }).meta({ type_name: "service name" });
 
-/** The relays a node dials. */
-export const relays = z.array(z.strictObject({
+const relay = z.strictObject({
   name: z.string().regex(
     /^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$/,
     "not a relay name: use the NAME given to ca issue relay NAME",
   )
     .describe("The relay's name, as in its certificate."),
   address: dialAddress.describe("Where the relay listens: UDP for QUIC, TCP for TLS."),
-})).min(1, "name at least one relay").max(16).superRefine(unique("name"))
+});
+
+/** The relays of a node that can do without. */
+export const optionalRelays = z.array(relay).max(16).superRefine(unique("name"))
   .describe(
     "The relays to use: a connector stays connected to each, an agent turns to the next when one fails.",
   );
+
+/** The relays a node dials. */
+export const relays = optionalRelays.min(1, "name at least one relay");
 
 /** How a node reaches its relays. */
 export const carrier = z.enum(["auto", "quic", "tls"]).default("auto")

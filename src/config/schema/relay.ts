@@ -3,6 +3,7 @@
 import { z } from "zod";
 import { DEFAULT_RELAY_LIMITS, type RelayLimits } from "../../core/limits.ts";
 import { duration, filePath, healthAddress, listenAddress, log } from "./common.ts";
+import { relayTunnelSchema } from "./tunnel.ts";
 
 const limits = z.strictObject({
   maxConnections: count("maxConnections", 1_000_000).describe("Connections, QUIC and TLS together."),
@@ -50,6 +51,7 @@ export const relaySchema = z.strictObject({
       "File for the audit lines, made with mode 0600; without it they go to standard output.",
     ),
   }).prefault({}).describe("One JSON line for every connect, deny and close."),
+  tunnel: relayTunnelSchema.exactOptional(),
   drainSeconds: z.int().min(0).max(3600).default(30)
     .describe("How long flows may finish after SIGTERM."),
 });
@@ -65,6 +67,13 @@ export function resolveRelayPaths(config: RelayConfig, resolve: (path: string) =
     policy: config.policy.map(resolve),
     authority: { ...config.authority, key: resolve(config.authority.key) },
     audit: config.audit.file === undefined ? config.audit : { file: resolve(config.audit.file) },
+    ...(config.tunnel !== undefined && {
+      tunnel: {
+        ...config.tunnel,
+        leases: resolve(config.tunnel.leases),
+        policy: config.tunnel.policy.map(resolve),
+      },
+    }),
   };
 }
 
