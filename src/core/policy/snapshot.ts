@@ -45,6 +45,8 @@ export interface PolicySnapshot {
   rightsOf(id: string): Rights;
   /** Names of the services the identity may Dial or Bind, sorted: all that it may know of. */
   visibleServices(id: string): readonly string[];
+  /** The attributes an identity (a SPIFFE ID) carries; undefined for one that can hold no right. */
+  attributesOf(id: string): ReadonlySet<string> | undefined;
   /** The declared service, or undefined. */
   service(name: string): PolicyService | undefined;
 }
@@ -82,6 +84,10 @@ export function compilePolicy(document: PolicyDocument, options: CompileOptions 
       return serviceNames.filter((service) =>
         rights.mayDial(service).verdict === "allow" || rights.mayBind(service).verdict === "allow"
       );
+    },
+    attributesOf: (id) => {
+      const entity = identities.find(id);
+      return entity && new Set(entity.attributes.flat());
     },
     service: (name) => services.get(name),
   };

@@ -287,6 +287,19 @@ Deno.test("attributes of every entry that means an identity add up, also for All
   assert.equal(apart.mayDial(ALICE, "s").verdict, "deny");
 });
 
+Deno.test("attributesOf() adds up what all entries that mean the identity say, and knows no relay", () => {
+  const identities = [
+    { name: "alice", roleAttributes: ["a"] },
+    { name: "agent/alice", roleAttributes: ["b"] },
+    { name: "bob", roleAttributes: ["c"] },
+  ];
+  const snapshot = compilePolicy({ ...EMPTY_POLICY, identities }, { trustDomain: "net.example" });
+  assert.deepEqual([...snapshot.attributesOf(ALICE)!].sort(), ["a", "b"]);
+  assert.deepEqual([...snapshot.attributesOf(CAROL)!], []);
+  assert.deepEqual([...snapshot.attributesOf(FOREIGN)!], []);
+  assert.equal(snapshot.attributesOf(RELAY), undefined);
+});
+
 Deno.test("visibleServices() lists what may be dialled or bound, sorted, and nothing else", () => {
   const snapshot = compilePolicy(documentWith({
     servicePolicies: [
