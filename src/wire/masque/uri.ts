@@ -3,7 +3,7 @@
  * TCP) and Ginnel's own. Each variable is one path segment; everything but unreserved characters is
  * percent-encoded in it, so that `:` of an IPv6 address and `/` of a prefix cannot be taken for structure.
  */
-import { isIpv4, isIpv6 } from "./ip_literal.ts";
+import { parseIp, parsePrefix } from "../../base/ip.ts";
 
 /** The largest port number. */
 export const MAX_PORT = 65_535;
@@ -122,18 +122,12 @@ function targetSegments({ host, port }: Target): string {
 }
 
 function isHost(text: string): boolean {
-  if (text.includes(":")) return isIpv6(text);
-  if (/^[0-9.]+$/.test(text)) return isIpv4(text);
+  if (text.includes(":") || /^[0-9.]+$/.test(text)) return parseIp(text) !== undefined;
   return text.length <= MAX_HOST && /^(?:[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?(?:\.(?!$)|$))+$/.test(text);
 }
 
 function isScopeTarget(text: string): boolean {
-  if (text === "*") return true;
-  const slash = text.indexOf("/");
-  if (slash < 0) return isHost(text);
-  const address = text.slice(0, slash);
-  const bits = isIpv4(address) ? 32 : isIpv6(address) ? 128 : -1;
-  return parseDecimal(text.slice(slash + 1), bits) !== undefined;
+  return text === "*" || (text.includes("/") ? parsePrefix(text) !== undefined : isHost(text));
 }
 
 /** Connectors are named by the relay; here they are any visible ASCII. */
