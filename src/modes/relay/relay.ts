@@ -24,7 +24,7 @@ import type { ModeContext, Running } from "../running.ts";
 import { CONNECTOR_HEADER, INSTANCE_HEADER } from "../shared/relay_protocol.ts";
 import { serveBrowser } from "./browser_session.ts";
 import { capsuleChannel } from "./capsule_channel.ts";
-import { ConnectorLink } from "./connector_link.ts";
+import { ConnectorLinks } from "./connector_links.ts";
 import { avoidedInstances, type Route, routeRequest } from "./dispatcher.ts";
 import { type DialStreamOptions, serveDial } from "./dial_stream.ts";
 import { FlowBroker, type FlowResult } from "./flow_broker.ts";
@@ -32,7 +32,7 @@ import { type Peer, Peers } from "./peers.ts";
 import { PolicyStore } from "./policy_store.ts";
 import { type Refusal, REFUSALS, refuseRequest } from "./refusal.ts";
 import { ViewPublisher } from "./view_publisher.ts";
-import { ViewStream } from "./view_stream.ts";
+import { ViewStreams } from "./view_streams.ts";
 
 /** Streams one authenticated connection may have open: its flows. Each may park 1.25 MB in the runtime. */
 const MAX_STREAMS = 1_024;
@@ -75,15 +75,12 @@ class Relay implements Running {
   readonly #audit: AuditLog;
   readonly #policy: PolicyStore;
   readonly #views: ViewPublisher;
-  readonly #viewStreams = new Set<ViewStream>();
-  /** Connections that have had their view stream: each gets one, since every view costs a signature. */
-  readonly #viewers = new WeakSet<ServerConnection>();
+  readonly #viewStreams: ViewStreams;
   readonly #peers: Peers;
-  readonly #links = new Map<string, ConnectorLink>();
+  readonly #links: ConnectorLinks;
   readonly #broker: FlowBroker;
   readonly #listeners: Listener[] = [];
   readonly #health: HealthServer | undefined;
-  readonly #registry: ServiceRegistry;
   /** Every identity admitted since the start: `#all` and attribute policies reach those no document lists. */
   readonly #known = new Set<string>();
 
@@ -91,7 +88,7 @@ class Relay implements Running {
   readonly #dials: Omit<DialStreamOptions, "caller"> = {
     open: (flow) =>
       this.#draining ? Promise.resolve({ ok: false, refusal: REFUSALS.draining }) : this.#broker.open(flow),
-    keysOf: (instances) => this.#linkKeys(instances),
+    keysOf: (instances) => this.#links.keysOf(instances),
   };
   #draining = false;
   #stopping: Promise<void> | undefined;
@@ -130,7 +127,13 @@ class Relay implements Running {
     this.#policy = parts.policy;
     this.#health = parts.health;
     const snapshot = () => this.#policy.snapshot;
-    const registry = this.#registry = new ServiceRegistry(config.limits);
+    const registry = new ServiceRegistry(config.limits);
+    this.#links = new ConnectorLinks({
+      registry,
+      snapshot,
+      maxServices: config.limits.maxServicesPerConnector,
+      logger,
+    });
     this.#peers = new Peers({
       verifier: new ProofVerifier({
         roots: identity.trust.roots,
@@ -149,6 +152,7 @@ class Relay implements Running {
       connected: () => this.#known,
       logger,
     });
+    this.#viewStreams = new ViewStreams(this.#views, logger);
     this.#broker = new FlowBroker({
       registry,
       snapshot,
@@ -181,7 +185,7 @@ class Relay implements Running {
   /** A new policy is in force: everything that lost its right ends, everybody hears of theirs. */
   policyChanged(): void {
     this.#broker.policyChanged();
-    for (const link of this.#links.values()) link.policyChanged();
+    this.#links.policyChanged();
     this.#views.refresh();
   }
 
@@ -279,7 +283,7 @@ class Relay implements Running {
       service: route.service,
       port: route.port,
       sealed: route.framing === "sealed",
-      avoid: this.#linkKeys(avoidedInstances(request)),
+      avoid: this.#links.keysOf(avoidedInstances(request)),
     });
     await this.#answer(request, result, {
       headers: route.framing === "capsules" ? [["capsule-protocol", "?1"]] : [],
@@ -290,9 +294,7 @@ class Relay implements Running {
   async #serveSession(request: ServerRequest, wish: { peer: Peer; connector: string }): Promise<void> {
     if (this.#draining) return await this.#refuse(request, REFUSALS.draining);
     const instance = request.head.headers.get(INSTANCE_HEADER);
-    const link = [...this.#links.values()].find((link) =>
-      link.id.name === wish.connector && (instance === undefined || link.instance === instance)
-    );
+    const link = this.#links.find(wish.connector, instance);
     // An unknown connector and one the caller has no business with look the same.
     if (link === undefined) return await this.#refuse(request, REFUSALS.denied);
     await this.#answer(request, await this.#broker.openSession(wish.peer.id, link), {
@@ -326,56 +328,22 @@ class Relay implements Running {
   }
 
   async #serveView(request: ServerRequest, peer: Peer): Promise<void> {
-    if (this.#viewers.has(request.connection)) return await this.#refuse(request, REFUSALS.viewOpen);
-    this.#viewers.add(request.connection);
-    const body = await request.respond({
-      status: 200,
-      headers: [["content-type", "application/x-ndjson"], ["cache-control", "no-store"]],
-    });
-    const stream = new ViewStream(body, this.#logger);
-    stream.send({ type: "observed", address: formatHostPort(request.connection.remote) });
-    if (this.#draining) stream.send({ type: "drain", seconds: this.#config.drainSeconds });
-    this.#viewStreams.add(stream);
-    const unsubscribe = this.#views.subscribe(peer.id.uri, (jws) => stream.send({ type: "view", jws }));
-    await request.connection.closed;
-    unsubscribe();
-    this.#viewStreams.delete(stream);
+    if (this.#viewStreams.isServed(request.connection)) {
+      return await this.#refuse(request, REFUSALS.viewOpen);
+    }
+    await this.#viewStreams.serve(request, peer);
   }
 
   async #serveConnector(request: ServerRequest, peer: Peer): Promise<void> {
-    const instance = request.head.headers.get(INSTANCE_HEADER);
-    if (peer.id.kind !== "connector" || instance === undefined || !/^[0-9a-f-]{8,64}$/.test(instance)) {
-      return await this.#refuse(request, REFUSALS.denied);
-    }
+    if (!this.#links.mayServe(request, peer)) return await this.#refuse(request, REFUSALS.denied);
     if (this.#draining) return await this.#refuse(request, REFUSALS.draining);
-    const session = await request.connection.acceptWebTransport(request);
-    const key = linkKey(peer.id.uri, instance);
-    const link = new ConnectorLink({
-      key,
-      instance,
-      id: peer.id,
-      session,
-      registry: this.#registry,
-      snapshot: () => this.#policy.snapshot,
-      maxServices: this.#config.limits.maxServicesPerConnector,
-      logger: this.#logger,
-    });
-    // The same process came back before its old connection was seen to die: the new one counts.
-    this.#registry.drop(key);
-    this.#links.set(key, link);
-    this.#logger.info("connector_joined", { connector: peer.id.uri, carrier: request.connection.carrier });
-    try {
-      await link.serve();
-    } finally {
-      if (this.#links.get(key) === link) this.#links.delete(key);
-    }
+    await this.#links.serve(request, peer);
   }
 
   async #park(request: ServerRequest, peer: Peer): Promise<void> {
-    const instance = request.head.headers.get(INSTANCE_HEADER) ?? "";
-    const link = peer.id.kind === "connector" ? this.#links.get(linkKey(peer.id.uri, instance)) : undefined;
-    if (link === undefined || this.#draining) return await this.#refuse(request, REFUSALS.denied);
-    link.park(await request.respond({ status: 200 }), request.connection.closed);
+    if (this.#draining || !(await this.#links.park(request, peer))) {
+      await this.#refuse(request, REFUSALS.denied);
+    }
   }
 
   /** A caller's connection that waits here, admitted, for the flow it will ask for. */
@@ -407,13 +375,6 @@ class Relay implements Running {
     this.#views.refresh(peer.id.kind === "connector" ? "all" : "binders");
   }
 
-  #linkKeys(instances: ReadonlySet<string>): ReadonlySet<string> {
-    if (instances.size === 0) return instances;
-    return new Set(
-      [...this.#links.values()].filter((link) => instances.has(link.instance)).map((link) => link.key),
-    );
-  }
-
   #refuse(request: ServerRequest, refusal: Refusal): Promise<void> {
     return refuseRequest(request, refusal, { proxy: this.#name });
   }
@@ -423,8 +384,8 @@ class Relay implements Running {
     this.#logger.info("relay_draining", { reason, seconds: drainSeconds, flows: this.#broker.size });
     this.#draining = true;
     this.#health?.setUnready("draining");
-    for (const stream of this.#viewStreams) stream.send({ type: "drain", seconds: drainSeconds });
-    for (const link of this.#links.values()) link.drain(drainSeconds);
+    this.#viewStreams.drain(drainSeconds);
+    this.#links.drain(drainSeconds);
     for (const connection of this.#peers.connections()) void connection.goaway().catch(() => {});
     const deadline = Date.now() + drainSeconds * 1_000;
     while (this.#broker.size > 0 && Date.now() < deadline) await sleep(50);
@@ -445,8 +406,4 @@ function bound<T>(name: string, listening: Promise<T>): Promise<T> {
   return listening.catch((error) => {
     throw listenError(name, error);
   });
-}
-
-function linkKey(uri: string, instance: string): string {
-  return `${uri}#${instance}`;
 }
