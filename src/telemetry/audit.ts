@@ -32,7 +32,12 @@ export interface AuditRecord {
   readonly bytesIn?: number;
   /** Bytes from the service to the caller. */
   readonly bytesOut?: number;
+  /** Packets from the caller, and to it, of an IP flow. */
+  readonly packetsIn?: number;
+  readonly packetsOut?: number;
   readonly durationMs?: number;
+  /** The egress rule that decided. */
+  readonly rule?: string;
   /** SPIFFE ID of the connector that serves the flow. */
   readonly connector?: string;
   /** The flow's id, the same in its connect and close lines. */
@@ -103,7 +108,7 @@ export class AuditLog implements AsyncDisposable {
       this.#dropped++;
       return;
     }
-    this.#push(record);
+    this.#push({ level: record.event === "deny" ? "warn" : "info", ...record });
     this.#writing ??= this.#drain();
   }
 

@@ -193,8 +193,8 @@ Deno.test("every flow leaves a connect and a close line with its bytes and how i
     typeof lines[0] & object,
     typeof lines[0] & object,
   ];
-  assert.deepEqual(connect, { type: "audit", event: "connect", outcome: "open", ...shared });
-  assert.deepEqual(close, { type: "audit", event: "close", outcome: "closed", ...shared });
+  assert.deepEqual(connect, { type: "audit", level: "info", event: "connect", outcome: "open", ...shared });
+  assert.deepEqual(close, { type: "audit", level: "info", event: "close", outcome: "closed", ...shared });
   // The relay counts sealed bytes: the payload and a little more.
   assert.ok(bytesIn! >= sent && bytesIn! < sent * 1.05, String(bytesIn));
   assert.ok(bytesOut! >= "sync\n".length && bytesOut! < 1_000, String(bytesOut));

@@ -60,10 +60,19 @@ Deno.test("a record is one JSON line with the time", async () => {
   assert.deepEqual(sink.records, [{
     time: "1970-01-01T00:00:00.000Z",
     type: "audit",
+    level: "info",
     ...RECORD,
     reason: 'line\nbreak "quoted"',
   }]);
   assert.equal(sink.isClosed, true);
+});
+
+Deno.test("a refusal is a warning, everything else information", async () => {
+  const sink = new FakeSink();
+  const audit = new AuditLog(sink, { logger: SILENT_LOGGER });
+  for (const event of ["connect", "deny", "close"] as const) audit.record({ ...RECORD, event });
+  await audit.close();
+  assert.deepEqual(sink.records.map(({ level }) => level), ["info", "warn", "info"]);
 });
 
 Deno.test("a burst keeps its order and leaves in batches", async () => {
