@@ -3,10 +3,10 @@
  * first that answers wins. The runtime itself would only ever try the first.
  */
 
-import { lookup } from "node:dns/promises";
 import { isIP } from "node:net";
 import type { HostPort } from "../base/address.ts";
 import { sleep, withSignal } from "../base/async.ts";
+import { resolveHost } from "./system/resolve_host.ts";
 
 /** How to try one address. */
 export interface RaceOptions<T> {
@@ -20,7 +20,7 @@ export interface RaceOptions<T> {
 
 /** Resolves the name and connects; rejects with the first attempt's error when all fail. */
 export async function raceAddresses<T>(address: HostPort, options: RaceOptions<T>): Promise<T> {
-  const { signal, resolve = lookupAll } = options;
+  const { signal, resolve = resolveHost } = options;
   signal.throwIfAborted();
   const { hostname } = address;
   const found = isIP(hostname) !== 0 ? [hostname] : await withSignal(resolve(hostname), signal);
@@ -48,10 +48,6 @@ const HEAD_START_MS = 300;
 
 /** Most addresses of one name that are tried. */
 const MAX_ADDRESSES = 8;
-
-async function lookupAll(name: string): Promise<readonly string[]> {
-  return (await lookup(name, { all: true })).map(({ address }) => address);
-}
 
 /** Resolves when the attempt has a result, or is no longer alone. */
 async function headStart(attempt: Promise<unknown>, signal: AbortSignal): Promise<void> {

@@ -5,7 +5,7 @@
 
 import { parseHostPort } from "../../base/address.ts";
 import type { RequestHead, ServerRequest } from "../../dataplane/carrier.ts";
-import { parseMasquePath } from "../../wire/masque/uri.ts";
+import { type IpScope, parseMasquePath } from "../../wire/masque/uri.ts";
 import { AVOID_HEADER, PARK_PROTOCOL, SEALED_HEADER } from "../shared/relay_protocol.ts";
 import { serviceOfHost } from "../shared/service_host.ts";
 
@@ -18,7 +18,13 @@ export type Route =
   | { readonly kind: "browser" }
   | { readonly kind: "session"; readonly connector: string }
   | { readonly kind: "tcp"; readonly service: string; readonly port: number; readonly framing: TcpFraming }
+  | ({ readonly kind: "ip" } & IpRequest)
   | { readonly kind: "refuse"; readonly status: 400 | 404 | 405 | 501 };
+
+/** An IP tunnel asked for. */
+export interface IpRequest extends IpScope {
+  readonly dialect: "rfc9484" | "zgate";
+}
 
 /** How a flow's bytes travel in the request's body. */
 export type TcpFraming = "sealed" | "raw" | "capsules";
@@ -43,6 +49,10 @@ function routeGet(head: RequestHead): Route {
 }
 
 function routeClassicConnect(head: RequestHead): Route {
+  // The older dialect names its protocol in a header of a plain CONNECT.
+  if (head.headers.get("protocol") === "connect-ip") {
+    return { kind: "ip", target: "*", ipproto: "*", dialect: "zgate" };
+  }
   let target;
   try {
     target = parseHostPort(head.authority ?? "");
@@ -60,6 +70,9 @@ function routeExtendedConnect(head: RequestHead): Route {
       if (path?.kind !== "tcp") return { kind: "refuse", status: 404 };
       if (head.headers.get(SEALED_HEADER) === "?1") return tcpRoute(path.host, path.port, "sealed");
       return tcpRoute(path.host, path.port, "capsules");
+    case "connect-ip":
+      if (path?.kind !== "ip") return { kind: "refuse", status: 404 };
+      return { kind: "ip", target: path.target, ipproto: path.ipproto, dialect: "rfc9484" };
     case "webtransport":
       if (path?.kind === "connector") return { kind: "connector" };
       if (path?.kind === "agent") return { kind: "browser" };

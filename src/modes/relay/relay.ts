@@ -10,6 +10,7 @@ import { sleep } from "../../base/async.ts";
 import { listenError } from "../../base/listen_error.ts";
 import type { Logger } from "../../base/log.ts";
 import type { RelayConfig } from "../../config/schema/relay.ts";
+import type { PolicySnapshot } from "../../core/policy/snapshot.ts";
 import { ServiceRegistry } from "../../core/registry.ts";
 import type { ServerConnection, ServerRequest } from "../../dataplane/carrier.ts";
 import { type Authority, loadAuthority } from "../../identity/authority.ts";
@@ -29,10 +30,11 @@ import { avoidedInstances, type Route, routeRequest } from "./dispatcher.ts";
 import { type DialStreamOptions, serveDial } from "./dial_stream.ts";
 import { FlowBroker, type FlowResult } from "./flow_broker.ts";
 import { type Peer, Peers } from "./peers.ts";
-import { PolicyStore } from "./policy_store.ts";
+import { openPolicy } from "./open_policy.ts";
 import { type Refusal, REFUSALS, refuseRequest } from "./refusal.ts";
 import { ViewPublisher } from "./view_publisher.ts";
 import { ViewStreams } from "./view_streams.ts";
+import type { WatchedDocument } from "./watched_document.ts";
 
 /** Streams one authenticated connection may have open: its flows. Each may park 1.25 MB in the runtime. */
 const MAX_STREAMS = 1_024;
@@ -73,7 +75,7 @@ class Relay implements Running {
   readonly #logger: Logger;
   readonly #name: string;
   readonly #audit: AuditLog;
-  readonly #policy: PolicyStore;
+  readonly #policy: WatchedDocument<PolicySnapshot>;
   readonly #views: ViewPublisher;
   readonly #viewStreams: ViewStreams;
   readonly #peers: Peers;
@@ -103,7 +105,7 @@ class Relay implements Running {
       degraded: () => audit.problem === undefined ? [] : [audit.problem],
     });
     const holder: { relay?: Relay } = {};
-    const policy = await PolicyStore.open({
+    const policy = await openPolicy({
       paths: config.policy,
       trustDomain: identity.id.trustDomain,
       logger,
@@ -117,7 +119,12 @@ class Relay implements Running {
 
   private constructor(
     { config, identity, logger }: RelayParts,
-    parts: { audit: AuditLog; policy: PolicyStore; health: HealthServer | undefined; authority: Authority },
+    parts: {
+      audit: AuditLog;
+      policy: WatchedDocument<PolicySnapshot>;
+      health: HealthServer | undefined;
+      authority: Authority;
+    },
   ) {
     this.closed = new Promise((resolve) => this.#resolveClosed = resolve);
     this.#config = config;
@@ -126,7 +133,7 @@ class Relay implements Running {
     this.#audit = parts.audit;
     this.#policy = parts.policy;
     this.#health = parts.health;
-    const snapshot = () => this.#policy.snapshot;
+    const snapshot = () => this.#policy.value;
     const registry = new ServiceRegistry(config.limits);
     this.#links = new ConnectorLinks({
       registry,
