@@ -265,6 +265,8 @@ class Relay implements Running {
     switch (route.kind) {
       case "refuse":
         return await this.#refuse(request, ROUTE_REFUSALS[route.status]);
+      case "ip":
+        return await this.#refuse(request, REFUSALS.noTunnels);
       case "view":
         return await this.#serveView(request, peer);
       case "connector":
