@@ -1,0 +1,154 @@
+/**
+ * A Linux TUN interface through `shim.c`. Reading and writing are synchronous calls for a whole batch; only waiting
+ * takes a thread.
+ */
+
+import type { PacketBatch } from "../../dataplane/tunnel/packet_batch.ts";
+import type { PacketDevice } from "../../dataplane/tunnel/packet_device.ts";
+import { GinnelError } from "../../base/errors.ts";
+import { errnoName, openError } from "./errors.ts";
+import { openShim, type Shim } from "./shim.ts";
+
+/** An open interface; see {@linkcode PacketDevice}. */
+export class LinuxTun implements PacketDevice {
+  readonly name: string;
+  readonly #shim: Shim;
+  readonly #fd: number;
+  readonly #event: number;
+  readonly #offloads: number;
+  readonly #pending: Uint8Array<ArrayBuffer>;
+  #waiting = false;
+  #closed = false;
+
+  private constructor(name: string, shim: Shim, { fd, event, offloads }: Descriptors) {
+    this.name = name;
+    this.#shim = shim;
+    this.#fd = fd;
+    this.#event = event;
+    this.#offloads = offloads;
+    this.#pending = new Uint8Array(shim.symbols.tun_pending_size());
+  }
+
+  /** Opens the interface, which stays down; throws a {@linkcode GinnelError}. */
+  static open({ name, mtu }: { readonly name: string; readonly mtu: number }): LinuxTun {
+    const shim = openShim();
+    try {
+      const device = new LinuxTun(name, shim, openDescriptors(shim, name));
+      try {
+        device.setMtu(mtu);
+        return device;
+      } catch (error) {
+        device.#closeDescriptors();
+        throw error;
+      }
+    } catch (error) {
+      shim.close();
+      throw error;
+    }
+  }
+
+  read(batch: PacketBatch): number {
+    batch.count = 0;
+    if (this.#closed) return 0;
+    const { bytes, starts, ends } = batch;
+    const count = this.#shim.symbols.tun_read(
+      this.#fd,
+      this.#pending,
+      bytes,
+      bytes.length,
+      starts,
+      ends,
+      starts.length,
+      batch.headroom,
+    );
+    if (count < 0) throw this.#lost(-count);
+    batch.count = count;
+    return count;
+  }
+
+  async readable(): Promise<boolean> {
+    if (this.#closed) return false;
+    if (this.#waiting) throw new TypeError("Cannot wait for packets twice at once");
+    this.#waiting = true;
+    const result = await this.#shim.symbols.tun_wait(this.#fd, this.#event);
+    this.#waiting = false;
+    if (this.#closed) {
+      this.#release();
+      return false;
+    }
+    if (result < 0) throw this.#lost(-result);
+    return true;
+  }
+
+  write(batch: PacketBatch): number {
+    const { bytes, starts, ends, count } = batch;
+    if (count === 0) return 0;
+    if (this.#closed) return count;
+    if (count > starts.length) throw new RangeError(`Cannot write ${count} packets of ${starts.length}`);
+    return this.#shim.symbols.tun_write(
+      this.#fd,
+      this.#offloads,
+      bytes,
+      bytes.length,
+      starts,
+      ends,
+      count,
+    );
+  }
+
+  setMtu(mtu: number): void {
+    if (this.#closed) return;
+    const result = this.#shim.symbols.tun_set_mtu(encodeName(this.name), mtu);
+    if (result === 0) return;
+    throw new GinnelError(
+      "ERR_TUN_MTU",
+      `The MTU of ${this.name} cannot be set to ${mtu}: ${errnoName(-result)}`,
+    );
+  }
+
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    // A thread may be waiting on the descriptors: it is woken, and they are closed when it has gone.
+    if (this.#waiting) this.#shim.symbols.tun_signal(this.#event);
+    else this.#release();
+  }
+
+  #release(): void {
+    this.#closeDescriptors();
+    this.#shim.close();
+  }
+
+  #closeDescriptors(): void {
+    this.#shim.symbols.tun_close(this.#fd);
+    this.#shim.symbols.tun_close(this.#event);
+  }
+
+  #lost(errno: number): GinnelError {
+    return new GinnelError("ERR_TUN_LOST", `Interface ${this.name} is gone: ${errnoName(errno)}`, {
+      hint: "Leave the interface to the program that made it; start that again to get it back.",
+    });
+  }
+}
+
+interface Descriptors {
+  readonly fd: number;
+  /** An eventfd that ends a wait. */
+  readonly event: number;
+  readonly offloads: number;
+}
+
+function openDescriptors({ symbols }: Shim, name: string): Descriptors {
+  symbols.tun_privilege();
+  const told = new Uint32Array(2);
+  const fd = symbols.tun_open(encodeName(name), 0, told);
+  if (fd < 0) throw openError({ name, errno: -fd, deviceOpened: told[0] !== 0 });
+  const event = symbols.tun_event();
+  if (event >= 0) return { fd, event, offloads: told[1] as number };
+  symbols.tun_close(fd);
+  throw openError({ name, errno: -event, deviceOpened: true });
+}
+
+function encodeName(name: string): Uint8Array<ArrayBuffer> {
+  return new TextEncoder().encode(`${name}\0`);
+}
