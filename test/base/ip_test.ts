@@ -33,7 +33,7 @@ const PREFIX: fc.Arbitrary<IpPrefix> = ADDRESS.chain((address) =>
   fc.integer({ min: 0, max: ipBits(address.version) }).map((length) => prefixOf(address, length))
 );
 
-Deno.test("parseIp() refuses everything near an address", () => {
+Deno.test("parseIp() refuses everything near an address [RFC4291-2.2]", () => {
   for (
     const text of [
       "",
@@ -113,7 +113,7 @@ Deno.test("parseIp() reads every form of RFC 4291 and of dotted quads", () => {
   ) assert.deepEqual(parseIp(text), { version, value: BigInt(`0x${hex}`) }, text);
 });
 
-Deno.test("formatIp() writes the one form that RFC 5952 recommends", () => {
+Deno.test("formatIp() writes the one form that RFC 5952 recommends [RFC5952-4.2]", () => {
   for (
     const [hex, text] of [
       ["20010db8000000000000000000000001", "2001:db8::1"],
