@@ -49,6 +49,7 @@ export class Deployment implements AsyncDisposable {
   readonly #ca: OpenCa;
   readonly #program: readonly string[];
   readonly #nodes: ManagedProcess[] = [];
+  readonly #issued = new Map<string, Promise<string>>();
 
   private constructor(folder: string, ca: OpenCa, program: readonly string[]) {
     this.folder = folder;
@@ -73,18 +74,12 @@ export class Deployment implements AsyncDisposable {
     return this.#ca.ca.certificatePem;
   }
 
-  /** Issues an identity file and returns its path. */
-  async issue(kind: IdentityKind, name: string): Promise<string> {
-    const path = `${this.folder}/${name}.identity.json`;
-    const { text } = await issueIdentity(this.#ca.ca, {
-      kind,
-      name,
-      now: Date.now(),
-      days: 2,
-      authorities: [this.#ca.authority],
-    });
-    await writeSecretFile(path, text);
-    return path;
+  /** Issues an identity, once however often it is asked for, and returns its file's path. */
+  issue(kind: IdentityKind, name: string): Promise<string> {
+    const key = `${kind}/${name}`;
+    const issued = this.#issued.get(key) ?? this.#issue(kind, name);
+    this.#issued.set(key, issued);
+    return issued;
   }
 
   /** Starts the relay; it listens on every address of its host unless `config` says otherwise. Resolves when it serves. */
@@ -124,6 +119,19 @@ export class Deployment implements AsyncDisposable {
     const node = ManagedProcess.spawn(wrap([...this.#program, "run", "--config", path]), { name });
     this.#nodes.push(node);
     return node;
+  }
+
+  async #issue(kind: IdentityKind, name: string): Promise<string> {
+    const path = `${this.folder}/${name}.identity.json`;
+    const { text } = await issueIdentity(this.#ca.ca, {
+      kind,
+      name,
+      now: Date.now(),
+      days: 2,
+      authorities: [this.#ca.authority],
+    });
+    await writeSecretFile(path, text);
+    return path;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
