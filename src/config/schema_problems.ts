@@ -136,13 +136,18 @@ function valueAt(value: unknown, path: readonly PropertyKey[]): unknown {
 /** The parts of a JSON Schema that lead to field names. */
 interface SchemaNode {
   readonly properties?: Readonly<Record<string, SchemaNode>>;
+  readonly additionalProperties?: SchemaNode | false;
   readonly items?: SchemaNode;
 }
 
 /** Names of the fields a schema knows at a path. */
 function fieldsAt(schema: z.ZodType, path: readonly PropertyKey[]): string[] {
   let node: SchemaNode | undefined = z.toJSONSchema(schema, { io: "input" }) as SchemaNode;
-  for (const key of path) node = typeof key === "number" ? node?.items : node?.properties?.[String(key)];
+  for (const key of path) {
+    node = typeof key === "number"
+      ? node?.items
+      : node?.properties?.[String(key)] ?? (node?.additionalProperties || undefined);
+  }
   return Object.keys(node?.properties ?? {});
 }
 

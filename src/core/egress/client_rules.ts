@@ -8,8 +8,14 @@ import type { IdentityMatcher } from "./identity_matcher.ts";
 import type { NameMatcher } from "./name_matcher.ts";
 import { type Destination, isRoutable, type PrefixSet } from "./prefix_set.ts";
 
-/** Finds who has a tunnel address right now. */
-export type PeerResolver = (address: Destination) => EgressIdentity | undefined;
+/** Finds who has a tunnel address right now; the words are unsigned, as those of a packet view. */
+export type PeerResolver = (
+  version: 4 | 6,
+  w0: number,
+  w1: number,
+  w2: number,
+  w3: number,
+) => EgressIdentity | undefined;
 
 /** What rules look at besides the flow. */
 export interface Scene {
@@ -142,9 +148,12 @@ class Sight {
     return this.#names;
   }
 
-  /** Whose address it is. */
+  /** Whose address it is; undefined outside the pools. */
   peer(): EgressIdentity | undefined {
-    if (!this.#peerIsKnown) this.#peer = this.#flow.inPool ? this.#scene.peerAt(this.#flow) : undefined;
+    if (!this.#peerIsKnown && this.#flow.inPool) {
+      const { version, dst0, dst1, dst2, dst3 } = this.#flow;
+      this.#peer = this.#scene.peerAt(version, dst0 >>> 0, dst1 >>> 0, dst2 >>> 0, dst3 >>> 0);
+    }
     this.#peerIsKnown = true;
     return this.#peer;
   }

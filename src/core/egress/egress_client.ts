@@ -137,7 +137,7 @@ export class EgressClient {
   inboundError(inner: EgressPacket, now: number): FlowEntry | undefined {
     const flow = inner.fragmentOffset !== 0
       ? this.#fragments.find(inner, now)
-      : this.#flows.findOutbound(inner, quotedMeta(inner), inner.srcPort << 16 | inner.dstPort);
+      : this.#flows.findOutbound(inner, metaOf(inner), inner.srcPort << 16 | inner.dstPort);
     return this.#allowed(flow, now);
   }
 
@@ -148,7 +148,7 @@ export class EgressClient {
   outboundError(inner: EgressPacket, now: number): FlowEntry | undefined {
     const flow = inner.fragmentOffset !== 0
       ? this.#fragments.find(inner, now)
-      : this.#flows.findInbound(inner, quotedMeta(inner), inner.dstPort << 16 | inner.srcPort);
+      : this.#flows.findInbound(inner, metaOf(inner), inner.dstPort << 16 | inner.srcPort);
     return this.#allowed(flow, now);
   }
 
@@ -280,12 +280,6 @@ export class EgressClient {
 }
 
 const NO_RULES: Verdict = { action: "drop", rule: "", reason: "no_rules" };
-
-/** ICMP errors quote too little to tell an echo's type; nothing else of ICMP has a flow that errors are about. */
-function quotedMeta({ version, protocol }: EgressPacket): number {
-  const isIcmp = protocol === (version === 4 ? PROTOCOL.ICMP : PROTOCOL.ICMPV6);
-  return flowMeta(version, isIcmp ? FLOW_KIND.ECHO : FLOW_KIND.PLAIN, protocol);
-}
 
 function idleClassOf(flow: Flow): number {
   if (flow.action !== "allow") return IDLE_CLASS.DENIED;
