@@ -35,6 +35,7 @@ export class MessageChannel implements ByteChannel {
   readonly #options: MessageChannelOptions;
   #readEnded = false;
   #writeEnded = false;
+  #writeEnding = false;
   #done = false;
 
   constructor(pipe: Pipe, options: MessageChannelOptions) {
@@ -42,6 +43,16 @@ export class MessageChannel implements ByteChannel {
     this.#decoder = new MessageDecoder(options);
     this.#options = options;
     if (options.rest !== undefined) this.#decoder.push(options.rest);
+  }
+
+  /** Whether the peer may still send: its end was not read yet. */
+  get canRead(): boolean {
+    return !this.#readEnded;
+  }
+
+  /** Whether we may still send: our end was not asked for yet. */
+  get canWrite(): boolean {
+    return !this.#writeEnding && !this.#writeEnded;
   }
 
   /** Reads up to and including the head. Rejects with what the decoder or the pipe failed with. */
@@ -101,6 +112,7 @@ export class MessageChannel implements ByteChannel {
 
   async closeWrite(): Promise<void> {
     if (this.#writeEnded) return;
+    this.#writeEnding = true;
     try {
       await this.#pipe.closeWrite();
     } finally {

@@ -19,8 +19,8 @@ import { requestFields } from "../../wire/h3/message.ts";
 import type { Settings } from "../../wire/h3/settings.ts";
 import { MessageChannel } from "../h3/message_channel.ts";
 import { exchange } from "../h3/exchange.ts";
-import { noDatagrams } from "../h3/no_datagrams.ts";
 import { Http3Connection } from "./http3_connection.ts";
+import { RequestDatagrams } from "./request_datagrams.ts";
 import { Http3Session } from "./web_transport.ts";
 
 /** Bytes of a response's field section, encoded and decoded. */
@@ -39,10 +39,12 @@ export class QuicClientConnection implements ClientConnection {
   readonly closed: Promise<CloseInfo>;
   readonly draining: Promise<void>;
   readonly #http3: Http3Connection;
+  readonly #logger: Logger;
   #settings: Settings | undefined;
   #drains = false;
 
   constructor(quic: Deno.QuicConn, options: QuicClientConnectionOptions) {
+    this.#logger = options.logger;
     let drain!: () => void;
     this.draining = new Promise((resolve) => drain = resolve);
     this.#http3 = new Http3Connection(quic, {
@@ -109,8 +111,13 @@ export class QuicClientConnection implements ClientConnection {
       method: head.method,
       maxFieldSectionSize: MAX_FIELD_SECTION_SIZE,
       onConnectionError: (error) => this.#http3.fail(error),
+      onDone: () => datagrams.end(),
     });
-    const datagrams = noDatagrams(this.closed);
+    const datagrams = new RequestDatagrams(this.#http3.datagrams, {
+      streamId: id,
+      stream,
+      logger: this.#logger,
+    });
     return { answer: await exchange(stream, { ...options, fields: requestFields(head), datagrams }), id };
   }
 

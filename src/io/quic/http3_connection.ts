@@ -17,6 +17,7 @@ import {
 import type { LocalSettings, Settings } from "../../wire/h3/settings.ts";
 import { StreamSignalReader } from "../../wire/h3/stream_signal.ts";
 import { MIN_READ_SIZE } from "../h3/read_size.ts";
+import { DatagramTable } from "./datagram_table.ts";
 import { QuicPipe } from "./quic_pipe.ts";
 import { SessionTable } from "./session_table.ts";
 
@@ -46,7 +47,8 @@ const SIGNAL_READ_SIZE = 256;
 /** An HTTP/3 connection, either end. */
 export class Http3Connection {
   readonly quic: Deno.QuicConn;
-  readonly sessions: SessionTable;
+  readonly sessions = new SessionTable();
+  readonly datagrams: DatagramTable;
   /** Resolves when the connection has ended; never rejects. */
   readonly closed: Promise<CloseInfo>;
   /** Resolves with the peer's SETTINGS; stays pending if they never come. */
@@ -63,7 +65,7 @@ export class Http3Connection {
     this.quic = quic;
     this.#options = options;
     this.#control = new ControlState(options.role);
-    this.sessions = new SessionTable(quic);
+    this.datagrams = new DatagramTable(quic);
     this.peerSettings = new Promise((resolve) => this.#settle = resolve);
     this.closed = quic.closed.then(
       ({ closeCode, reason }) => this.#localClose ?? { code: closeCode, reason },
@@ -72,6 +74,7 @@ export class Http3Connection {
     this.closed.then(() => {
       this.#ended = true;
       this.sessions.closeAll();
+      this.datagrams.close();
     });
   }
 
@@ -167,7 +170,7 @@ export class Http3Connection {
     for (let event = this.#control.pollEvent(); event !== undefined; event = this.#control.pollEvent()) {
       if (event.kind === "settings") {
         this.#settle(event.settings);
-        this.sessions.peerTakesDatagrams = event.settings.datagrams;
+        if (event.settings.datagrams) this.datagrams.allow();
       } else {
         this.#options.onGoaway?.();
       }
@@ -216,7 +219,7 @@ export class Http3Connection {
 
   /** Always reads, even when nobody listens: unread datagrams would fill the transport's 1.25 MB. */
   async #readDatagrams(): Promise<void> {
-    for (;;) this.sessions.deliverDatagram(await this.quic.readDatagram());
+    for (;;) this.datagrams.deliver(await this.quic.readDatagram());
   }
 }
 

@@ -15,11 +15,11 @@ import { H3_EXCESSIVE_LOAD } from "../../wire/h3/codes.ts";
 import type { Field } from "../../wire/qpack/static_table.ts";
 import { Http3Request } from "../h3/http3_request.ts";
 import { MessageChannel } from "../h3/message_channel.ts";
-import { noDatagrams } from "../h3/no_datagrams.ts";
 import { rejectRequest } from "../h3/rejection.ts";
 import { Queue } from "../queue.ts";
 import { Http3Connection, type IncomingRequest } from "./http3_connection.ts";
 import type { QuicLimits } from "./limits.ts";
+import { RequestDatagrams } from "./request_datagrams.ts";
 import { Http3Session } from "./web_transport.ts";
 
 /** What a server's connection is made from. */
@@ -36,6 +36,7 @@ export class QuicServerConnection implements ServerConnection {
   readonly closed: Promise<CloseInfo>;
   readonly #http3: Http3Connection;
   readonly #limits: QuicLimits;
+  readonly #logger: Logger;
   readonly #requests = new Queue<ServerRequest>({ onDrop: (request) => void refuseLate(request) });
   #authenticated = false;
   #nextRequestId = 0;
@@ -45,6 +46,7 @@ export class QuicServerConnection implements ServerConnection {
   constructor(quic: Deno.QuicConn, options: QuicServerConnectionOptions) {
     this.id = options.id;
     this.#limits = options.limits;
+    this.#logger = options.logger;
     this.#http3 = new Http3Connection(quic, {
       role: "server",
       settings: {
@@ -115,7 +117,15 @@ export class QuicServerConnection implements ServerConnection {
       maxFieldSectionSize: this.#limits.maxFieldSectionSize,
       rest: incoming.rest,
       onConnectionError: (error) => this.#http3.fail(error),
-      onDone: () => this.#http3.streamDone(),
+      onDone: () => {
+        this.#http3.streamDone();
+        datagrams.end();
+      },
+    });
+    const datagrams = new RequestDatagrams(this.#http3.datagrams, {
+      streamId: incoming.id,
+      stream,
+      logger: this.#logger,
     });
     try {
       const event = await stream.readHead();
@@ -125,7 +135,7 @@ export class QuicServerConnection implements ServerConnection {
         stream,
         connection: this,
         head: event.head,
-        datagrams: noDatagrams(this.closed),
+        datagrams,
         streamId: incoming.id,
       });
       // RFC 9114 §5.2: requests from the id in GOAWAY on are not served.

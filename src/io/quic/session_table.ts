@@ -1,16 +1,11 @@
 /**
- * Which WebTransport sessions live on a connection, and what of the peer's goes to which: streams by their
- * signal, datagrams by their quarter stream id (RFC 9297 §2.1).
+ * Which WebTransport sessions live on a connection, and which of the peer's streams go to which, by their signal.
  */
 
-import { decodeHttpDatagram, encodeHttpDatagram } from "../../wire/http_datagram.ts";
 import type { QuicPipe } from "./quic_pipe.ts";
 
 /** Streams kept whose session does not exist yet: they may overtake its CONNECT request. */
 const MAX_EARLY_STREAMS = 8;
-
-/** Datagrams on their way into the transport before more are dropped; at 1.4 KB each under 100 KB. */
-const MAX_DATAGRAMS_IN_FLIGHT = 64;
 
 /** A stream that the peer gave to a session. */
 export interface SessionStream {
@@ -25,23 +20,14 @@ export interface SessionStream {
 /** What a session takes from its connection. */
 export interface SessionSink {
   onStream(stream: SessionStream): void;
-  onDatagram(payload: Uint8Array): void;
   /** The connection has ended. */
   onConnectionClosed(): void;
 }
 
 /** The sessions of one connection by their id, the stream id of their CONNECT request. */
 export class SessionTable {
-  /** Whether the peer's SETTINGS allow datagrams (RFC 9297 §2.1.1). */
-  peerTakesDatagrams = false;
-  readonly #quic: Deno.QuicConn;
   readonly #sinks = new Map<number, SessionSink>();
   #early: { readonly sessionId: number; readonly stream: SessionStream }[] = [];
-  #datagramsInFlight = 0;
-
-  constructor(quic: Deno.QuicConn) {
-    this.#quic = quic;
-  }
 
   /** Adds a session and hands it the streams that came before it. */
   add(sessionId: number, sink: SessionSink): void {
@@ -63,24 +49,6 @@ export class SessionTable {
     this.#early.push({ sessionId, stream });
     // The oldest most likely belongs to a session that has ended already.
     if (this.#early.length > MAX_EARLY_STREAMS) dropStream(this.#early.shift()?.stream);
-  }
-
-  /** Routes a datagram; those of unknown sessions are dropped. */
-  deliverDatagram(bytes: Uint8Array<ArrayBuffer>): void {
-    const { streamId, payload } = decodeHttpDatagram(bytes);
-    this.#sinks.get(streamId)?.onDatagram(payload);
-  }
-
-  /** Sends a datagram of a session; drops it when too many wait. */
-  async sendDatagram(sessionId: number, payload: Uint8Array): Promise<void> {
-    // RFC 9297 §2.1.1: none may be sent before the peer's setting allows them.
-    if (!this.peerTakesDatagrams || this.#datagramsInFlight >= MAX_DATAGRAMS_IN_FLIGHT) return;
-    this.#datagramsInFlight++;
-    try {
-      await this.#quic.sendDatagram(encodeHttpDatagram(sessionId, payload));
-    } finally {
-      this.#datagramsInFlight--;
-    }
   }
 
   /** The connection has ended. */

@@ -16,6 +16,7 @@ import { encodeWebTransportSignal } from "../../wire/h3/stream_signal.ts";
 import { varintSize } from "../../wire/varint.ts";
 import { RawChannel } from "../h3/raw_channel.ts";
 import { Queue } from "../queue.ts";
+import type { DatagramSink } from "./datagram_table.ts";
 import type { Http3Connection } from "./http3_connection.ts";
 import type { SessionSink, SessionStream } from "./session_table.ts";
 
@@ -35,7 +36,7 @@ export interface Http3SessionOptions {
 }
 
 /** One session. */
-export class Http3Session implements WebTransportSession, SessionSink {
+export class Http3Session implements WebTransportSession, SessionSink, DatagramSink {
   readonly closed: Promise<CloseInfo>;
   readonly #http3: Http3Connection;
   readonly #id: number;
@@ -53,6 +54,7 @@ export class Http3Session implements WebTransportSession, SessionSink {
     this.#channel = options.channel;
     this.closed = new Promise((resolve) => this.#settle = resolve);
     this.#http3.sessions.add(this.#id, this);
+    this.#http3.datagrams.add(this.#id, this);
     this.#readCapsules()
       .catch((error) => ({ code: 0, reason: errorMessage(error) }))
       .then((info) => {
@@ -63,7 +65,7 @@ export class Http3Session implements WebTransportSession, SessionSink {
   }
 
   get maxDatagramSize(): number {
-    return Math.max(0, this.#http3.quic.maxDatagramSize - varintSize(this.#id / 4));
+    return Math.max(0, this.#http3.datagrams.maxFrameSize - varintSize(this.#id / 4));
   }
 
   async openStream(): Promise<ByteChannel> {
@@ -85,7 +87,7 @@ export class Http3Session implements WebTransportSession, SessionSink {
 
   sendDatagram(bytes: Uint8Array): Promise<void> {
     if (this.#ended) return Promise.resolve();
-    return this.#http3.sessions.sendDatagram(this.#id, bytes);
+    return this.#http3.datagrams.sendAndWait(this.#id, bytes);
   }
 
   datagrams(): AsyncIterable<Uint8Array> {
@@ -136,6 +138,7 @@ export class Http3Session implements WebTransportSession, SessionSink {
     if (this.#ended) return;
     this.#ended = true;
     this.#http3.sessions.remove(this.#id);
+    this.#http3.datagrams.remove(this.#id, this);
     for (const queue of [this.#bidi, this.#uni, this.#datagrams]) queue.close();
     for (const channel of [...this.#streams]) channel.abort();
     this.#settle(info);

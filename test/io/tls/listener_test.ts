@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { SILENT_LOGGER } from "../../../src/base/log.ts";
-import type { ClientConnection, ServerRequest } from "../../../src/dataplane/carrier.ts";
+import type { ClientConnection, DatagramPort, ServerRequest } from "../../../src/dataplane/carrier.ts";
 import { openSockets, SOL_SOCKET } from "../../../src/io/libc_sockets.ts";
 import { listenTls, TLS_CARRIER_ALPN } from "../../../src/io/tls/listener.ts";
 import { dialTls } from "../../../src/io/tls/dialer.ts";
@@ -398,3 +398,27 @@ class CuttableWire implements AsyncDisposable {
     await Promise.all([pump(client, server), pump(server, client)]);
   }
 }
+
+Deno.test("a TLS carrier has no datagrams: the port takes none, and waits for the connection's end", async () => {
+  const ports: DatagramPort[] = [];
+  await using server = await TestServer.tls(async (request) => {
+    ports.push(request.datagrams);
+    await echoRequest(request);
+  });
+  const client = await server.dialTls();
+  const { body, datagrams } = await client.request({ method: "GET", authority: "a", path: "/" });
+  ports.push(datagrams);
+  let ended = 0;
+  const waiting = ports.map((port) => {
+    assert.equal(port.maxSize, 0);
+    assert.equal(port.send(new Uint8Array(9), 8, 9), false);
+    port.receive(() => assert.fail("a datagram came"));
+    return port.writable().then(() => ended++);
+  });
+  await body.write(Uint8Array.of(1));
+  await body.read();
+  assert.equal(ended, 0);
+  await body.closeWrite();
+  assert.equal(await body.read(), null);
+  await Promise.all(waiting);
+});
