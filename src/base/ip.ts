@@ -69,18 +69,20 @@ export function ipFromBytes(bytes: Uint8Array): IpAddress {
   if (bytes.length !== 4 && bytes.length !== 16) {
     throw new RangeError(`Cannot read IP address: expected 4 or 16 bytes, got ${bytes.length}`);
   }
-  let value = 0n;
-  for (const byte of bytes) value = (value << 8n) | BigInt(byte);
-  return { version: bytes.length === 4 ? 4 : 6, value };
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+  if (bytes.length === 4) return { version: 4, value: BigInt(view.getUint32(0)) };
+  return { version: 6, value: (view.getBigUint64(0) << 64n) | view.getBigUint64(8) };
 }
 
 /** Writes an address as 4 or 16 bytes in network order. */
 export function ipToBytes({ version, value }: IpAddress): Uint8Array<ArrayBuffer> {
   const bytes = new Uint8Array(ipBits(version) / 8);
-  let rest = value;
-  for (let i = bytes.length - 1; i >= 0; i--) {
-    bytes[i] = Number(rest & 0xffn);
-    rest >>= 8n;
+  const view = new DataView(bytes.buffer);
+  if (version === 4) {
+    view.setUint32(0, Number(value));
+  } else {
+    view.setBigUint64(0, value >> 64n);
+    view.setBigUint64(8, value);
   }
   return bytes;
 }

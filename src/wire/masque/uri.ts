@@ -127,7 +127,12 @@ function isHost(text: string): boolean {
 }
 
 function isScopeTarget(text: string): boolean {
-  return text === "*" || (text.includes("/") ? parsePrefix(text) !== undefined : isHost(text));
+  if (text === "*") return true;
+  const slash = text.indexOf("/");
+  if (slash < 0) return isHost(text);
+  const prefix = parsePrefix(text);
+  // RFC 9484 §4.6: the bits behind a prefix are zero.
+  return prefix !== undefined && prefix.first === parseIp(text.slice(0, slash))?.value;
 }
 
 /** Connectors are named by the relay; here they are any visible ASCII. */

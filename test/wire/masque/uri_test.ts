@@ -120,6 +120,8 @@ Deno.test("parseMasquePath() refuses what is one character away from a good path
       `/.well-known/masque/tcp/${"a".repeat(64)}/443/`,
       "/.well-known/masque/sctp/svc/443/",
       "/.well-known/masque/ip/10.0.0.0%2F33/6/",
+      "/.well-known/masque/ip/10.0.0.1%2F8/6/",
+      "/.well-known/masque/ip/2001:db8::1%2F64/6/",
       "/.well-known/masque/ip/10.0.0.0%2F08/6/",
       "/.well-known/masque/ip/10.0.0.0%2F/6/",
       "/.well-known/masque/ip/10.0.0.0%2F8%2F8/6/",
