@@ -1,0 +1,134 @@
+/**
+ * Everything that is set up in the kernel around one tunnel interface, in one hand: what a killed process left is
+ * undone first, and closing undoes the rest in the right order.
+ */
+
+import { errorMessage } from "../../base/errors.ts";
+import type { Logger } from "../../base/log.ts";
+import { type Commands, systemCommands } from "./commands.ts";
+import { TunnelDns } from "./dns.ts";
+import { checkInterfaceName } from "./interface_name.ts";
+import type { NetworkContext } from "./context.ts";
+import { InterfaceSetup } from "./interface.ts";
+import { NetworkJournal } from "./journal.ts";
+import { KillSwitch } from "./kill_switch.ts";
+import { type KernelFiles, SYSTEM_FILES } from "./libc.ts";
+import { RelayNat } from "./nat.ts";
+import { killSwitchTableName, natTableName } from "./nft_text.ts";
+import { removeTable, tableNames } from "./nft.ts";
+import { RouteTable } from "./routes.ts";
+
+/** How to reach the kernel; the defaults are the real one. */
+export interface HostNetworkOptions {
+  readonly logger: Logger;
+  /** Whether a kill switch of a killed process stays in force until the new one replaces it; default false. */
+  readonly keepKillSwitch?: boolean;
+  readonly commands?: Commands;
+  readonly files?: KernelFiles;
+  /** Where the journal lies; default by `findStateDirectory`. */
+  readonly directory?: string;
+  /** Default /etc/resolv.conf. */
+  readonly resolvConf?: string;
+}
+
+/** The network around one tunnel interface. Its parts do nothing before they are asked to. */
+export class HostNetwork implements AsyncDisposable {
+  readonly name: string;
+  readonly interface: InterfaceSetup;
+  readonly routes: RouteTable;
+  readonly nat: RelayNat;
+  readonly killSwitch: KillSwitch;
+  readonly dns: TunnelDns;
+  readonly #context: NetworkContext;
+  #closing: Promise<void> | undefined;
+
+  private constructor(name: string, context: NetworkContext, resolvConf: string | undefined) {
+    this.name = name;
+    this.#context = context;
+    this.interface = new InterfaceSetup(name, context);
+    this.routes = new RouteTable({ interface: name }, context);
+    this.nat = new RelayNat({ interface: name }, context);
+    this.killSwitch = new KillSwitch({ interface: name }, context);
+    const path = resolvConf === undefined ? {} : { path: resolvConf };
+    this.dns = new TunnelDns({ interface: name, ...path }, context);
+  }
+
+  /**
+   * Becomes the only one to set up `name` and undoes what a killed process left there. Throws `ERR_NETWORK_IN_USE`
+   * while another process has it.
+   */
+  static async open(name: string, options: HostNetworkOptions): Promise<HostNetwork> {
+    checkInterfaceName(name);
+    const { logger, files = SYSTEM_FILES, directory, keepKillSwitch = false } = options;
+    const place = directory === undefined ? {} : { directory };
+    const journal = await NetworkJournal.open(name, { logger, files, ...place });
+    try {
+      const context = { logger, files, journal, commands: options.commands ?? systemCommands() };
+      const network = new HostNetwork(name, context, options.resolvConf);
+      if (Object.keys(journal.data).length > 0) logger.info("network_leftovers", { interface: name });
+      // A leftover that resists must not keep the node from starting: its journal stays for the next time.
+      await network.#undo(keepKillSwitch).catch(() => undefined);
+      await network.#removeStrayTables(keepKillSwitch);
+      return network;
+    } catch (error) {
+      await journal[Symbol.asyncDispose]();
+      throw error;
+    }
+  }
+
+  /** Undoes everything and lets go of the interface. What could not be undone is left for the next start. */
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  async #close(): Promise<void> {
+    try {
+      await this.#undo(false);
+    } finally {
+      await this.#context.journal[Symbol.asyncDispose]();
+    }
+  }
+
+  /** Every part is tried, whatever becomes of the others; the first failure is told at the end. */
+  async #undo(keepKillSwitch: boolean): Promise<void> {
+    const parts: (() => Promise<void>)[] = [
+      () => this.dns.close(),
+      () => this.routes.close(),
+      ...(keepKillSwitch ? [] : [() => this.killSwitch.close()]),
+      () => this.nat.close(),
+      () => this.interface.close(),
+    ];
+    const failures: unknown[] = [];
+    for (const part of parts) {
+      await part().catch((error) => {
+        failures.push(error);
+        this.#context.logger.error("network_undo_failed", {
+          interface: this.name,
+          reason: errorMessage(error),
+        });
+      });
+    }
+    if (failures.length > 0) throw failures[0];
+  }
+
+  /** Tables whose journal is lost: service managers empty a service's folder when it dies. */
+  async #removeStrayTables(keepKillSwitch: boolean): Promise<void> {
+    const { commands, logger } = this.#context;
+    const options = { commands, purpose: "look for rules left by a killed process" };
+    let present: string[];
+    try {
+      present = await tableNames(options);
+    } catch (error) {
+      // Without nft there are no tables either; who needs it will hear so.
+      logger.debug("network_tables_unknown", { reason: errorMessage(error) });
+      return;
+    }
+    const strays = [natTableName(this.name), ...(keepKillSwitch ? [] : [killSwitchTableName(this.name)])];
+    for (const name of strays.filter((stray) => present.includes(stray))) await removeTable(name, options);
+  }
+}

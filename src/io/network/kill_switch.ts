@@ -1,0 +1,61 @@
+/**
+ * The kill switch: what should go through the tunnel goes nowhere else, also while there is no tunnel. It outlives a
+ * killed process on purpose, and ends with an orderly close or a start that does not want it.
+ */
+
+import type { IpPrefix } from "../../base/ip.ts";
+import { checkInterfaceName } from "./interface_name.ts";
+import type { NetworkContext } from "./context.ts";
+import { killSwitchTable, killSwitchTableName, type RelayEndpoint } from "./nft_text.ts";
+import { removeTable, replaceTable, tableNames } from "./nft.ts";
+import { Serial } from "./serial.ts";
+
+/** What must not leave outside the tunnel, and what may. */
+export interface KillSwitchConfig {
+  /** "full": nothing but loopback, the relays and what keeps the link alive; otherwise just not these prefixes. */
+  readonly routes: "full" | readonly IpPrefix[];
+  /** Reachable outside the tunnel. Whoever dials relays by name adds its resolver here, port 53. */
+  readonly relays: readonly RelayEndpoint[];
+}
+
+/** The kill switch of one tunnel interface. */
+export class KillSwitch implements AsyncDisposable {
+  readonly #name: string;
+  readonly #context: NetworkContext;
+  readonly #serial = new Serial();
+  #applied: string | undefined;
+
+  constructor({ interface: name }: { readonly interface: string }, context: NetworkContext) {
+    this.#name = checkInterfaceName(name);
+    this.#context = context;
+  }
+
+  /** Puts it in force, in place of whatever is in force, without a gap. */
+  apply(config: KillSwitchConfig): Promise<void> {
+    return this.#serial.run(async () => {
+      const { journal, commands } = this.#context;
+      const table = killSwitchTable({ ...config, interfaceName: this.#name });
+      const options = { commands, purpose: "set up the kill switch" };
+      // Asked each time: a firewall that is loaded anew takes our table with it.
+      if (this.#applied === table.body && (await tableNames(options)).includes(table.name)) return;
+      await journal.update({ killSwitch: true });
+      await replaceTable(table, options);
+      this.#applied = table.body;
+    });
+  }
+
+  /** Lifts it. */
+  close(): Promise<void> {
+    return this.#serial.run(async () => {
+      const { journal, commands } = this.#context;
+      if (journal.data.killSwitch === undefined) return;
+      await removeTable(killSwitchTableName(this.#name), { commands, purpose: "lift the kill switch" });
+      this.#applied = undefined;
+      await journal.update({ killSwitch: undefined });
+    });
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+}

@@ -1,0 +1,140 @@
+/** The nftables rules of relay and agent as text: pure. Every value comes from a parsed type. */
+
+import { formatIp, formatPrefix, type IpAddress, type IpPrefix, type IpVersion } from "../../base/ip.ts";
+import { checkInterfaceName } from "./interface_name.ts";
+import type { TableText } from "./nft.ts";
+
+/** What the relay's rules are about. */
+export interface NatRules {
+  readonly interfaceName: string;
+  /** Where clients get their addresses from. */
+  readonly pools: readonly IpPrefix[];
+  /** Our own addresses on the tunnel: the only ones of this machine that clients reach. */
+  readonly gateways: readonly IpAddress[];
+  /** Versions whose forwarding we switched on: nothing but the tunnel may make use of that. */
+  readonly exclusive: readonly IpVersion[];
+}
+
+/** What may leave outside the tunnel. */
+export interface KillSwitchRules {
+  readonly interfaceName: string;
+  /** "full": nothing but the exceptions; otherwise these prefixes may not. */
+  readonly routes: "full" | readonly IpPrefix[];
+  readonly relays: readonly RelayEndpoint[];
+}
+
+/** An address and port that stays reachable outside the tunnel, by UDP and TCP. */
+export interface RelayEndpoint {
+  readonly address: IpAddress;
+  readonly port: number;
+}
+
+/** The relay's table: what clients may send to this machine, what may be forwarded, whose address it leaves with. */
+export function natTable({ interfaceName, pools, gateways, exclusive }: NatRules): TableText {
+  const name = natTableName(interfaceName);
+  const tun = `"${interfaceName}"`;
+  const input = [
+    `iifname != ${tun} accept`,
+    ...gateways.map((address) => `${family(address.version)} daddr ${formatIp(address)} accept`),
+    "drop",
+  ];
+  const forward = [
+    // From client to client goes only what policy has let pass before it reached the kernel.
+    `iifname ${tun} oifname ${tun} drop`,
+    // A packet that belongs to no connection would leave with the client's own address.
+    `iifname ${tun} ct state invalid drop`,
+    ...pools.map((pool) => `iifname ${tun} ${family(pool.version)} saddr ${formatPrefix(pool)} accept`),
+    `iifname ${tun} drop`,
+    `oifname ${tun} ct state established,related accept`,
+    `oifname ${tun} drop`,
+    ...exclusive.map((version) => `meta nfproto ipv${version} drop`),
+  ];
+  const nat = pools.map((pool) =>
+    `oifname != ${tun} ${family(pool.version)} saddr ${formatPrefix(pool)} masquerade`
+  );
+  const body = [
+    chain("input", { hook: "type filter hook input priority filter", rules: input }),
+    chain("forward", { hook: "type filter hook forward priority filter", rules: forward }),
+    chain("postrouting", { hook: "type nat hook postrouting priority srcnat", rules: nat }),
+  ];
+  return { name, body: body.join("") };
+}
+
+/** The agent's table: what leaves this machine, its own or forwarded, must go through the tunnel. */
+export function killSwitchTable({ interfaceName, routes, relays }: KillSwitchRules): TableText {
+  const name = killSwitchTableName(interfaceName);
+  const tun = `"${interfaceName}"`;
+  const endpoints = ([4, 6] as const).flatMap((version) => relayRules(version, relays));
+  const full = routes === "full";
+  const sets = full ? [] : routeSets(routes);
+  const outside = full ? ["drop"] : sets.map(({ version, name }) => `${family(version)} daddr @${name} drop`);
+  const output = [
+    `oifname { "lo", ${tun} } accept`,
+    ...endpoints,
+    ...(full ? LINK_RULES : []),
+    ...outside,
+  ];
+  const forward = [`oifname ${tun} accept`, ...(full ? [`iifname ${tun} accept`] : []), ...outside];
+  const body = [
+    ...sets.map(({ text }) => text),
+    chain("output", { hook: "type filter hook output priority filter", rules: output }),
+    chain("forward", { hook: "type filter hook forward priority filter", rules: forward }),
+  ];
+  return { name, body: body.join("") };
+}
+
+/** The name of the relay's table. */
+export function natTableName(interfaceName: string): string {
+  return `ginnel_${checkInterfaceName(interfaceName)}`;
+}
+
+/** The name of the agent's table. It cannot be that of a relay's: no interface's name has a capital letter. */
+export function killSwitchTableName(interfaceName: string): string {
+  return `ginnel_KILL_${checkInterfaceName(interfaceName)}`;
+}
+
+/** What keeps the link itself alive: DHCP, and IPv6's neighbours, routers and groups. */
+const LINK_RULES = [
+  "meta nfproto ipv4 udp sport 68 udp dport 67 accept",
+  "meta nfproto ipv6 udp sport 546 udp dport 547 accept",
+  "icmpv6 type { nd-router-solicit, nd-router-advert, nd-neighbor-solicit, nd-neighbor-advert, mld2-listener-report } accept",
+];
+
+function relayRules(version: IpVersion, relays: readonly RelayEndpoint[]): string[] {
+  const pairs = relays.filter(({ address }) => address.version === version).map(({ address, port }) => {
+    if (!Number.isInteger(port) || port < 1 || port > 65_535) {
+      throw new RangeError(`Cannot allow port ${port}`);
+    }
+    return `${formatIp(address)} . ${port}`;
+  });
+  const unique = [...new Set(pairs)].join(", ");
+  if (unique === "") return [];
+  return [`meta l4proto { tcp, udp } ${family(version)} daddr . th dport { ${unique} } accept`];
+}
+
+/** Sets and not rules: a packet's way through them does not get longer with their number. */
+function routeSets(routes: readonly IpPrefix[]): { version: IpVersion; name: string; text: string }[] {
+  return ([4, 6] as const).flatMap((version) => {
+    const elements = routes.filter((prefix) => prefix.version === version).map(formatPrefix);
+    if (elements.length === 0) return [];
+    const name = `tunnelled${version}`;
+    const options = `type ipv${version}_addr; flags interval; auto-merge`;
+    return [{
+      version,
+      name,
+      text: `  set ${name} {\n    ${options}\n    elements = { ${elements.join(", ")} }\n  }\n`,
+    }];
+  });
+}
+
+function chain(
+  name: string,
+  { hook, rules }: { readonly hook: string; readonly rules: readonly string[] },
+): string {
+  const lines = rules.map((rule) => `    ${rule}\n`).join("");
+  return `  chain ${name} {\n    ${hook}; policy accept;\n${lines}  }\n`;
+}
+
+function family(version: IpVersion): "ip" | "ip6" {
+  return version === 4 ? "ip" : "ip6";
+}

@@ -1,0 +1,135 @@
+/**
+ * The routes of a tunnel: the wanted prefixes lead into it, and its relays stay outside. Every call compares with
+ * the kernel and executes only the difference, so a reconnect touches nothing.
+ */
+
+import { formatIp, formatPrefix, type IpAddress, type IpPrefix, parseIp } from "../../base/ip.ts";
+import { runBatch } from "./batch.ts";
+import { runChecked } from "./commands.ts";
+import { checkInterfaceName } from "./interface_name.ts";
+import type { NetworkContext } from "./context.ts";
+import { type KernelRoute, type NextHop, readRoutes } from "./ip_json.ts";
+import { ipv6Usable } from "./ipv6.ts";
+import { lookUpRoute } from "./route_lookup.ts";
+import { coveredBy, isHostRoute, outsideRoute, type Pin, planRoutes } from "./route_plan.ts";
+import { Serial } from "./serial.ts";
+
+/** What became of a wish. */
+export interface AppliedRoutes {
+  /** Wanted prefixes that stay outside the tunnel: another interface has exactly them. */
+  readonly conflicts: readonly IpPrefix[];
+}
+
+/** The routes through one interface, and the host routes around it. */
+export class RouteTable implements AsyncDisposable {
+  readonly #name: string;
+  readonly #context: NetworkContext;
+  readonly #serial = new Serial();
+  #wanted: readonly IpPrefix[] = [];
+  #pinned: readonly IpAddress[] = [];
+  #reported = "";
+
+  constructor({ interface: name }: { readonly interface: string }, context: NetworkContext) {
+    this.#name = checkInterfaceName(name);
+    this.#context = context;
+  }
+
+  /**
+   * Leads `wanted` into the tunnel and nothing else any more; those of the `pinned` addresses that this would catch
+   * keep the way they have outside.
+   */
+  apply(wanted: readonly IpPrefix[], pinned: readonly IpAddress[]): Promise<AppliedRoutes> {
+    return this.#serial.run(() => {
+      [this.#wanted, this.#pinned] = [wanted, pinned];
+      return this.#execute();
+    });
+  }
+
+  /** Finds the way outside anew: after a network change, and before each attempt to reconnect. */
+  refreshPins(): Promise<AppliedRoutes> {
+    return this.#serial.run(() => this.#execute());
+  }
+
+  /** Removes every route of ours. */
+  close(): Promise<void> {
+    return this.#serial.run(async () => {
+      [this.#wanted, this.#pinned] = [[], []];
+      // Nothing was ever set up: there is nothing to look for.
+      if (this.#context.journal.data.pins === undefined) return;
+      await this.#execute();
+      await this.#context.journal.update({ pins: undefined });
+    });
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  async #execute(): Promise<AppliedRoutes> {
+    const { commands, logger, journal } = this.#context;
+    const { files } = this.#context;
+    const ipv6 = ipv6Usable(files, this.#name);
+    const wanted = this.#wanted.filter(({ version }) => version === 4 || ipv6);
+    const covered = coveredBy(wanted, this.#pinned);
+    const present = [...await this.#read(4), ...(ipv6Usable(files, "all") ? await this.#read(6) : [])];
+    const pinnedBefore = (journal.data.pins ?? []).map(parseIp).filter((address) => address !== undefined);
+    const table = { interfaceName: this.#name, present, pinnedBefore };
+    const pins = await this.#pins(covered, table);
+    const plan = planRoutes({ ...table, wanted, pins });
+    const names = new Set([...pins.map(({ address }) => address), ...pinnedBefore].map(formatIp));
+    await journal.update({ pins: [...names] });
+    await runBatch(plan.steps, { commands, logger, purpose: `route through interface ${this.#name}` });
+    await journal.update({ pins: pins.map(({ address }) => formatIp(address)) });
+    this.#report({ ipv6, conflicts: plan.conflicts });
+    return { conflicts: plan.conflicts };
+  }
+
+  async #pins(
+    addresses: readonly IpAddress[],
+    table: { interfaceName: string; present: readonly KernelRoute[]; pinnedBefore: readonly IpAddress[] },
+  ): Promise<Pin[]> {
+    const pins: Pin[] = [];
+    for (const address of addresses) {
+      const route = outsideRoute(address, table);
+      // Whoever runs this machine has pinned it already.
+      if (route !== undefined && isHostRoute(route)) continue;
+      const hop = route?.hop ?? (route === undefined ? await this.#lookUp(address) : undefined);
+      if (hop?.device === "lo") continue;
+      if (hop === undefined) {
+        this.#context.logger.warn("network_relay_unreachable", { interface: this.#name });
+      }
+      pins.push(hop === undefined ? { address } : { address, hop });
+    }
+    return pins;
+  }
+
+  /** Where the main table knows no way, the rules may lead to another that does. */
+  async #lookUp(address: IpAddress): Promise<NextHop | undefined> {
+    const hop = await lookUpRoute(address, this.#context);
+    return hop?.device === this.#name ? undefined : hop;
+  }
+
+  async #read(version: 4 | 6): Promise<KernelRoute[]> {
+    const text = await runChecked(this.#context.commands, {
+      program: "ip",
+      args: [`-${version}`, "-json", "-details", "route", "show", "table", "main"],
+      purpose: "read the routes",
+    });
+    return readRoutes(text, version);
+  }
+
+  /** Says once what stays outside the tunnel. */
+  #report({ ipv6, conflicts }: { readonly ipv6: boolean; readonly conflicts: readonly IpPrefix[] }): void {
+    const outside = conflicts.map(formatPrefix);
+    const skipped = ipv6 ? 0 : this.#wanted.filter(({ version }) => version === 6).length;
+    const report = `${outside.join()} ${skipped}`;
+    if (report === this.#reported) return;
+    this.#reported = report;
+    const { logger } = this.#context;
+    if (skipped > 0) logger.warn("network_ipv6_off", { interface: this.#name, routes: skipped });
+    if (outside.length > 0) {
+      logger.warn("network_route_conflicts", { interface: this.#name, count: outside.length });
+      logger.debug("network_route_conflict_list", { interface: this.#name, prefixes: outside });
+    }
+  }
+}
