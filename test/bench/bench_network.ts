@@ -38,8 +38,9 @@ export type NodeName = "agent" | "relay" | "connector";
 /** Namespaces with the load sinks running. */
 export class BenchNetwork implements AsyncDisposable {
   readonly netload: string;
+  /** What nodes are run with, unless from source. */
+  readonly program: readonly string[] | undefined;
   readonly #network: Network;
-  readonly #program: readonly string[] | undefined;
   readonly #sinks: readonly ManagedProcess[];
 
   private constructor(
@@ -52,7 +53,7 @@ export class BenchNetwork implements AsyncDisposable {
   ) {
     this.#network = network;
     this.netload = options.netload;
-    this.#program = options.program;
+    this.program = options.program;
     this.#sinks = options.sinks;
   }
 
@@ -101,7 +102,7 @@ export class BenchNetwork implements AsyncDisposable {
     const { carrier, path } = options;
     const deployment = await Deployment.create({
       services: [{ name: "bulk" }, { name: "echo" }],
-      ...(this.#program === undefined ? {} : { program: this.#program }),
+      ...(this.program === undefined ? {} : { program: this.program }),
     });
     const product = new Product(this, deployment);
     try {

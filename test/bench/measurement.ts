@@ -5,6 +5,7 @@
 import type { BenchNetwork, Product, Targets } from "./bench_network.ts";
 import { type Direction, measureBulk, measureConnects, measureLatency } from "./load.ts";
 import { type CpuPerGigabyte, median, type Row, type Target } from "./report.ts";
+import type { TunnelBench } from "./tunnel_bench.ts";
 
 /** Rounds and lengths of a bench. */
 export interface BenchOptions {
@@ -14,11 +15,12 @@ export interface BenchOptions {
   readonly runs: number;
 }
 
-/** What measurements run against: the product, or nothing but the network. */
+/** What measurements run against: the product, a tunnel on a ground of its own, or nothing but the network. */
 export interface Subject {
   readonly network: BenchNetwork;
   readonly targets: Targets;
   readonly product?: Product;
+  readonly tunnel?: TunnelBench;
 }
 
 /** One row to be. */
@@ -46,13 +48,14 @@ export function bulkRow(
   const { flows, direction, target, minSeconds = 0 } = options;
   return {
     name,
-    measure: async ({ targets, product }, { seconds, runs }) => {
-      const before = product?.cpuSeconds();
+    measure: async ({ targets, product, tunnel }, { seconds, runs }) => {
+      const nodes = tunnel ?? product;
+      const before = nodes?.cpuSeconds();
       const results = await repeat(
         runs,
         () => measureBulk(targets.bulk, { flows, direction, seconds: Math.max(seconds, minSeconds) }),
       );
-      const after = product?.cpuSeconds();
+      const after = nodes?.cpuSeconds();
       const gigabytes = results.reduce((sum, { bytes }) => sum + bytes, 0) / 1e9;
       return {
         ...rowOf(name, { unit: "Mbit/s", runs: results.map((result) => result.mbitPerSecond), target }),
@@ -124,7 +127,8 @@ export function rowOf(
   return { name, unit, runs, figure: median(runs), ...(target === undefined ? {} : { target }) };
 }
 
-async function repeat<T>(times: number, run: () => Promise<T>): Promise<T[]> {
+/** The results of that many runs, one after another. */
+export async function repeat<T>(times: number, run: () => Promise<T>): Promise<T[]> {
   const results = [];
   for (let i = 0; i < times; i++) results.push(await run());
   return results;

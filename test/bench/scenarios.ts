@@ -6,6 +6,7 @@ import type { BenchNetwork, Carrier, LongPath, Product } from "./bench_network.t
 import { idleSessionsRow } from "./idle_sessions.ts";
 import { bulkRow, connectsRow, latencyRow, type Measurement, type Scenario } from "./measurement.ts";
 import type { Row, Target } from "./report.ts";
+import { derivedTunnelRows, TUNNEL_SCENARIOS } from "./tunnel_scenarios.ts";
 
 const FLOWS = [1, 2, 4, 8];
 const DIRECTIONS = ["up", "down"] as const;
@@ -58,6 +59,7 @@ export const SCENARIOS: readonly Scenario[] = [
     carrier: "quic",
     measurements: [idleSessionsRow("idle: relay memory per session", { atMost: 220 })],
   }),
+  ...TUNNEL_SCENARIOS,
 ];
 
 /** Rows that follow from others, as far as those were measured. */
@@ -96,7 +98,7 @@ export function derivedRows(rows: readonly Row[]): Row[] {
       });
     }
   }
-  return derived;
+  return [...derived, ...derivedTunnelRows(rows)];
 }
 
 const NOTHING_TO_STOP: AsyncDisposable = { [Symbol.asyncDispose]: () => Promise.resolve() };
