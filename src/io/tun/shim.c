@@ -564,6 +564,13 @@ API int32_t tun_wait(int32_t fd, int32_t event) {
   return polled[1].revents == 0;
 }
 
+/* Whether packets can be read at once. */
+API int32_t tun_poll(int32_t fd) {
+  struct pollfd polled = {fd, POLLIN, 0};
+  int ready = poll(&polled, 1, 0);
+  return ready < 0 && errno != EINTR ? -errno : ready > 0;
+}
+
 API int32_t tun_event(void) {
   int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
   return fd < 0 ? -errno : fd;
@@ -571,14 +578,16 @@ API int32_t tun_event(void) {
 
 API int32_t tun_signal(int32_t event) { return eventfd_write(event, 1) == 0 ? 0 : -errno; }
 
-API int32_t tun_set_mtu(const char *name, int32_t mtu) {
+/* Sets the MTU (0) or the length of the queue in packets (1) of an interface. */
+API int32_t tun_set(const char *name, int32_t what, int32_t value) {
   struct ifreq request = {0};
   if (strnlen(name, IFNAMSIZ) == IFNAMSIZ) return -ENAMETOOLONG;
   strcpy(request.ifr_name, name);
-  request.ifr_mtu = mtu;
+  if (what == 0) request.ifr_mtu = value;
+  else request.ifr_qlen = value;
   int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
   if (fd < 0) return -errno;
-  int error = ioctl(fd, SIOCSIFMTU, &request) == 0 ? 0 : errno;
+  int error = ioctl(fd, what == 0 ? SIOCSIFMTU : SIOCSIFTXQLEN, &request) == 0 ? 0 : errno;
   close(fd);
   return -error;
 }

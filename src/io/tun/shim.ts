@@ -16,9 +16,10 @@ const SYMBOLS = {
   },
   tun_write: { parameters: ["i32", "u32", "buffer", "u32", "buffer", "buffer", "u32"], result: "i32" },
   tun_wait: { parameters: ["i32", "i32"], result: "i32", nonblocking: true },
+  tun_poll: { parameters: ["i32"], result: "i32" },
   tun_event: { parameters: [], result: "i32" },
   tun_signal: { parameters: ["i32"], result: "i32" },
-  tun_set_mtu: { parameters: ["buffer", "i32"], result: "i32" },
+  tun_set: { parameters: ["buffer", "i32", "i32"], result: "i32" },
   tun_close: { parameters: ["i32"], result: "i32" },
 } as const;
 
