@@ -39,7 +39,7 @@ export class FlowTable {
 
   /** The seed must be unknown to peers, who could otherwise choose keys that all fall into one bucket. */
   constructor(seed: number) {
-    this.#seed = mix(seed, 0x2c1b3c6d);
+    this.#seed = mix(seed ^ 0x9e3779b9, 0x2c1b3c6d);
     // Odd, so that multiplying loses nothing.
     this.#multiplier = mix(this.#seed, 0x297a2d39) | 1;
   }
