@@ -2,10 +2,18 @@
 
 import assert from "node:assert/strict";
 import { runCommand } from "./processes.ts";
-import { needsNetworkNamespaces, needsTool, testNeeding } from "./require_tool.ts";
-import { INTERNET, TunnelGround } from "./tunnel_ground.ts";
+import { needsNetworkNamespaces, needsTool, needsTun, testNeeding } from "./require_tool.ts";
+import { INTERNET, TUNNEL_INTERFACE, TunnelGround } from "./tunnel_ground.ts";
 import { answerQuery } from "./tunnel_internet.ts";
-import { download, ping, seenAs, startTicks, transferTcp, transferUdp } from "./tunnel_traffic.ts";
+import {
+  download,
+  ping,
+  seenAs,
+  sendRawGarbage,
+  startTicks,
+  transferTcp,
+  transferUdp,
+} from "./tunnel_traffic.ts";
 
 const NEEDS = [needsNetworkNamespaces(), needsTool("ping"), needsTool("curl")];
 
@@ -84,6 +92,19 @@ testNeeding(NEEDS, "a tunnel ground: hosts, internet and what is measured betwee
     assert.deepEqual(await ground.tunnelAddresses("agent1"), []);
   });
 });
+
+testNeeding(
+  [...NEEDS, needsTun(), needsTool("gcc")],
+  "raw garbage goes onto a host's tunnel interface",
+  async () => {
+    await using ground = await TunnelGround.create();
+    const load = { on: "agent2", source: "10.100.0.2", to: INTERNET.web, count: 1_000 } as const;
+    await assert.rejects(sendRawGarbage(ground, load));
+    await ground.run("agent2", ["ip", "tuntap", "add", "dev", TUNNEL_INTERFACE, "mode", "tun"]);
+    await ground.run("agent2", ["ip", "link", "set", TUNNEL_INTERFACE, "up"]);
+    assert.equal(await sendRawGarbage(ground, load), 1_000);
+  },
+);
 
 testNeeding(NEEDS, "a tunnel ground leaves nothing behind", async () => {
   let namespace: string;

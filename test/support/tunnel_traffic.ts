@@ -1,11 +1,12 @@
 /** What tests ask of a tunnel ground from one of its hosts: ping, web requests and checked transfers. */
 
+import { compileTool } from "./compile_tool.ts";
+import { RELAY_NAME } from "./deployment.ts";
 import type { ManagedProcess } from "./processes.ts";
-import type { GroundHost, TunnelGround } from "./tunnel_ground.ts";
+import { type GroundHost, TUNNEL_INTERFACE, type TunnelGround } from "./tunnel_ground.ts";
 import { INTERNET_PORTS, patternBytes, sha256 } from "./tunnel_internet.ts";
 import type { TcpTransfer, UdpTransfer } from "./tunnel_probe.ts";
 
-const PROBE = new URL("./tunnel_probe.ts", import.meta.url).pathname;
 const FETCH_SECONDS = 20;
 
 /** How to ping. */
@@ -105,17 +106,52 @@ export async function startTicks(
   route: { readonly from: GroundHost; readonly to: string; readonly silenceMs?: number },
 ): Promise<ManagedProcess> {
   const { from, to, silenceMs = 20_000 } = route;
-  const ticks = ground.spawn(from, probeCommand(["ticks", to, `${INTERNET_PORTS.echo}`, `${silenceMs}`]));
+  const ticks = ground.spawn(
+    from,
+    script("tunnel_probe.ts", ["ticks", to, `${INTERNET_PORTS.echo}`, `${silenceMs}`]),
+  );
   await ticks.waitForLine(/^tick 5 /);
   return ticks;
 }
 
-async function probe<T>(ground: TunnelGround, from: GroundHost, args: readonly string[]): Promise<T> {
-  return JSON.parse(await ground.run(from, probeCommand(args)));
+/**
+ * Puts broken packets onto a host's tunnel interface, below the kernel's checks: the node there reads them as if its
+ * host had sent them. Resolves with how many the interface took.
+ */
+export async function sendRawGarbage(
+  ground: TunnelGround,
+  load: { readonly on: GroundHost; readonly source: string; readonly to: string; readonly count: number },
+): Promise<number> {
+  const { on, source, to, count } = load;
+  const tool = await compileTool(new URL("./raw_packets.c", import.meta.url));
+  return Number(await ground.run(on, [tool, TUNNEL_INTERFACE, source, to, `${count}`, "1"]));
 }
 
-function probeCommand(args: readonly string[]): string[] {
-  return [Deno.execPath(), "run", "--quiet", "--no-check", "--allow-all", "--unstable-net", PROBE, ...args];
+/**
+ * An admitted peer without an interface that sends broken packets through its tunnel to the relay, and then keeps the
+ * tunnel. Resolves when they are sent, with whether the relay had ended it by then.
+ */
+export async function sendPeerGarbage(
+  ground: TunnelGround,
+  peer: { readonly from: GroundHost; readonly identity: string; readonly count: number },
+): Promise<{ readonly process: ManagedProcess; readonly sent: number; readonly ended: boolean }> {
+  const { from, identity, count } = peer;
+  const file = await ground.deployment.issue("agent", identity);
+  const process = ground.spawn(
+    from,
+    script("tunnel_garbage.ts", [RELAY_NAME, ground.relayAddress, file, `${count}`]),
+  );
+  const [, sent, end] = await process.waitForLine(/^sent (\d+) (open|ended)$/, { timeoutMs: 30_000 });
+  return { process, sent: Number(sent), ended: end === "ended" };
+}
+
+async function probe<T>(ground: TunnelGround, from: GroundHost, args: readonly string[]): Promise<T> {
+  return JSON.parse(await ground.run(from, script("tunnel_probe.ts", args)));
+}
+
+function script(name: string, args: readonly string[]): string[] {
+  const path = new URL(`./${name}`, import.meta.url).pathname;
+  return [Deno.execPath(), "run", "--quiet", "--no-check", "--allow-all", "--unstable-net", path, ...args];
 }
 
 async function attempt(
