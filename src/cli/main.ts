@@ -19,6 +19,7 @@ Commands:
   check    say whether a config file and all it names are right, without starting anything
   doctor   look for what keeps this machine from working well, and say what to do
   ca       make and inspect a network's identities: init, issue, show
+  leases   list the tunnel addresses that a relay has given, or take one back
   dev      try a whole network on this machine
   version  print the version
 
@@ -33,6 +34,7 @@ const COMMANDS: ReadonlyMap<string, Command> = new Map<string, Command>([
   ["check", async (args, io) => await (await import("./check.ts")).checkCommand(args, io)],
   ["doctor", async (args, io) => await (await import("./doctor.ts")).doctorCommand(args, io)],
   ["ca", async (args, io) => await (await import("./ca.ts")).caCommand(args, io)],
+  ["leases", async (args, io) => await (await import("./leases.ts")).leasesCommand(args, io)],
   ["dev", async (args, io) => await (await import("./dev/dev.ts")).devCommand(args, io, untilStopped)],
   ["version", versionCommand],
 ]);

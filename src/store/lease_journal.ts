@@ -43,7 +43,8 @@ export class LeaseJournal implements AsyncDisposable {
   #waiters: Waiter[] = [];
   #work: Promise<void> | undefined;
   #isLookDue = false;
-  #isFailing = false;
+  /** Why the last attempt to write failed; `undefined` when it did not. */
+  #fault: unknown;
   #closing: Promise<void> | undefined;
   #retry: ReturnType<typeof setTimeout> | undefined;
   #poll: ReturnType<typeof setInterval> | undefined;
@@ -97,10 +98,11 @@ export class LeaseJournal implements AsyncDisposable {
     this.#enqueue(identity, formatRecord({ op: "release", identity }));
   }
 
-  /** Resolves when everything recorded so far is on disk; rejects when writing it failed. */
+  /** Resolves when everything recorded so far is on disk; rejects when writing it failed, at once while writing fails. */
   flushed(): Promise<void> {
     const upTo = this.#recorded;
     if (this.#durable >= upTo) return Promise.resolve();
+    if (this.#retry !== undefined && this.#closing === undefined) return Promise.reject(this.#fault);
     if (this.#closing !== undefined) return Promise.reject(closedError());
     return new Promise((resolve, reject) => this.#waiters.push({ upTo, resolve, reject }));
   }
@@ -173,8 +175,8 @@ export class LeaseJournal implements AsyncDisposable {
         this.#fail(batch, error);
         return;
       }
-      if (this.#isFailing) this.#logger.info("leases_written_again", { file: this.#path });
-      this.#isFailing = false;
+      if (this.#fault !== undefined) this.#logger.info("leases_written_again", { file: this.#path });
+      this.#fault = undefined;
       this.#durable = upTo;
       this.#settle();
     }
@@ -240,11 +242,11 @@ export class LeaseJournal implements AsyncDisposable {
       batch.set(identity, line);
     }
     this.#pending = batch;
-    if (!this.#isFailing) {
+    if (this.#fault === undefined) {
       const code = error instanceof GinnelError ? error.code : "ERR_LEASES_UNWRITABLE";
       this.#logger.error("leases_unwritten", { file: this.#path, code, message: errorMessage(error) });
     }
-    this.#isFailing = true;
+    this.#fault = error;
     this.#settle(error);
     if (this.#closing !== undefined) return;
     this.#retry = setTimeout(() => {

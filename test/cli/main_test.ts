@@ -21,7 +21,7 @@ async function ginnel(...args: string[]): Promise<Outcome> {
   return { code, out, err };
 }
 
-const COMMANDS = ["run", "check", "doctor", "ca", "dev", "version"];
+const COMMANDS = ["run", "check", "doctor", "ca", "leases", "dev", "version"];
 
 Deno.test("without a command the help goes to standard error, exit code 2", async () => {
   const { code, out, err } = await ginnel();

@@ -278,8 +278,10 @@ Deno.test("closing writes what waits, or tells who waits for it; after it nothin
   await Deno.mkdir(path);
   second.record(lease("bob", "10.100.0.3"));
   await assert.rejects(second.flushed(), { code: "ERR_LEASES_UNWRITABLE" });
-  const waiting = assert.rejects(second.flushed(), { code: "ERR_LEASES_UNWRITABLE" });
-  await second.close();
+  await assert.rejects(second.flushed(), { code: "ERR_LEASES_UNWRITABLE" }, "without waiting for the retry");
+  const closing = second.close();
+  const waiting = assert.rejects(second.flushed(), { code: "ERR_LEASES_CLOSED" });
+  await closing;
   await waiting;
   await assert.rejects(second.flushed(), { code: "ERR_LEASES_CLOSED" });
 });
