@@ -108,8 +108,9 @@ export function innerOfIcmpError(
   view: PacketView,
   inner: PacketView,
 ): boolean {
-  if (view.fragmentOffset > 0 || !isForwardableError(view)) return false;
-  return readQuotedPacket(bytes, start + view.headerLength + ICMP_HEADER, end, inner) &&
+  // A later fragment has no type, so it is no error.
+  return isForwardableError(view) &&
+    readQuotedPacket(bytes, start + view.headerLength + ICMP_HEADER, end, inner) &&
     inner.version === view.version;
 }
 
