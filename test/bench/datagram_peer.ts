@@ -52,6 +52,7 @@ async function send(args: readonly string[]): Promise<unknown> {
   const giveUp = performance.now() + 5_000;
   while (connection.maxDatagramSize < bytes.length && performance.now() < giveUp) await pause(20);
   let sent = 0, underWay = 0, wake: (() => void) | undefined;
+  // Also called for what failed: a connection that is lost shows in the receiver's figure.
   const landed = () => {
     underWay--;
     if (underWay < AT_ONCE) wake?.();
@@ -60,7 +61,7 @@ async function send(args: readonly string[]): Promise<unknown> {
     // A whole burst each time: one by one, every datagram would cost a wake-up.
     for (let i = 0; i < AT_ONCE; i++) {
       underWay++;
-      connection.sendDatagram(bytes).then(landed);
+      connection.sendDatagram(bytes).then(landed, landed);
     }
     sent += AT_ONCE;
     if (underWay >= AT_ONCE) await new Promise<void>((resolve) => wake = resolve);

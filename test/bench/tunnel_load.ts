@@ -32,7 +32,7 @@ const STEP = 1.4;
 /** A sender that reaches less than this share of the rate is itself the limit. */
 const SATURATED = 0.95;
 const STEP_MS = 1_000;
-/** A rate has failed when it failed this often: shared cores stall now and then. */
+/** How often a rate is tried before it counts as failed: shared cores stall now and then. */
 const TRIES = 3;
 
 /** Sends datagrams at one rate and counts what arrives. */
@@ -52,14 +52,17 @@ export async function measureUdp(target: LoadTarget, load: UdpLoad): Promise<Udp
  */
 export async function searchRate(measure: (rate: number) => Promise<UdpResult>): Promise<number> {
   let best = 0, passed = 0;
+  /** Whether the rate gets through; where it does not, whether the sender was the limit. */
   const attempt = async (rate: number) => {
+    let saturated = false;
     for (let i = 0; i < TRIES; i++) {
       const { lossPercent, perSecond } = await measure(rate);
       if (lossPercent >= MAX_LOSS_PERCENT) continue;
       best = Math.max(best, perSecond);
-      return perSecond >= rate * SATURATED ? "passed" : "saturated";
+      if (perSecond >= rate * SATURATED) return "passed";
+      saturated = true;
     }
-    return "failed";
+    return saturated ? "saturated" : "failed";
   };
   for (let rate = FIRST_RATE; rate <= MAX_RATE; rate *= STEP) {
     const outcome = await attempt(rate);

@@ -31,7 +31,7 @@ Deno.test("searchRate() takes a sender's own limit for the figure, and asks no m
     return Promise.resolve({ ...result(sent, sent), sent });
   });
   assert.equal(found, 90_000);
-  assert.equal(asked.filter((rate) => rate > 90_000).length, 1);
+  assert.equal(new Set(asked.filter((rate) => rate > 90_000)).size, 1);
 });
 
 Deno.test("searchRate() forgives a stall, not a limit", async () => {
