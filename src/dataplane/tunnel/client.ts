@@ -206,10 +206,20 @@ export class TunnelClient {
       this.#refuse({ bytes, start, end, view }, { kind: "packet_too_big", mtu: this.#mtu });
       return this.#drop("too_large");
     }
-    if (!link.send(bytes, start, end)) return false;
+    if (!this.#handOver(link, bytes, start, end)) return false;
     this.counters.packetsOut++;
     this.counters.bytesOut += end - start;
     return true;
+  }
+
+  /** A link that fails is one that takes nothing: its owner learns of its end elsewhere and sets another. */
+  #handOver(link: TunnelLink, bytes: Uint8Array<ArrayBuffer>, start: number, end: number): boolean {
+    try {
+      return link.send(bytes, start, end);
+    } catch (error) {
+      this.#options.onError?.(error);
+      return false;
+    }
   }
 
   /** Returns true: a dropped packet is done with. */
@@ -240,7 +250,7 @@ export class TunnelClient {
     const asks = link !== undefined && ++this.#attempts <= MAX_ATTEMPTS;
     await new Promise<void>((resolve) => {
       this.#resume = resolve;
-      if (asks) link.writable().then(resolve, resolve);
+      if (asks) void writable(link).then(resolve);
     });
     this.#resume = undefined;
     if (asks) await this.#turn();
@@ -260,4 +270,9 @@ export class TunnelClient {
       this.#options.onError?.(error);
     }
   }
+}
+
+/** Resolves whatever becomes of the link. */
+async function writable(link: TunnelLink): Promise<void> {
+  await Promise.try(() => link.writable()).catch(() => {});
 }

@@ -26,9 +26,6 @@ import type { TunnelSession } from "./tunnel_session.ts";
 /** No packet is longer. */
 const MAX_PACKET = 65_535;
 
-/** Every link takes packets of this size (RFC 9484 §7.1). */
-const MIN_MTU = 1_280;
-
 const UDP_HEADER = 8;
 const DNS_PORT = 53;
 
@@ -47,8 +44,9 @@ export interface ForwarderOptions {
 
 /** Forwards packets one by one, allocating nothing for those that pass. */
 export class Forwarder {
-  /** The hub's clock, set at each burst: milliseconds. */
-  now = 0;
+  /** The hub's clock at the start of the burst: milliseconds. */
+  #now = 0;
+  #burst = 0;
   readonly #options: ForwarderOptions;
   readonly #registry: TunnelRegistry<TunnelSession>;
   readonly #pools: RouteSet;
@@ -68,6 +66,12 @@ export class Forwarder {
     this.#answers = new IcmpAnswers(options.gateways);
   }
 
+  /** Packets that came together follow. */
+  startBurst(now: number): void {
+    this.#now = now;
+    this.#burst++;
+  }
+
   /** Takes a packet that a peer sent. */
   fromPeer(session: TunnelSession, packet: Uint8Array<ArrayBuffer>): void {
     const { counters } = session;
@@ -78,7 +82,7 @@ export class Forwarder {
     // RFC 9484 §11: a peer sends from the addresses assigned to it and from no other.
     if (!session.owned.hasSource(view)) return counters.drop("spoofed_source");
     if (view.ttl === 0) return counters.drop("ttl_expired");
-    session.lastSeen = this.now;
+    session.lastSeen = this.#now;
     // RFC 9484 §4.6: nothing passes but what the request asked for.
     if (!session.scope.containsDestination(view)) {
       counters.drop("out_of_scope");
@@ -90,11 +94,11 @@ export class Forwarder {
     const peer = toPeer ? this.#holderOf(view) : undefined;
     if (peer !== undefined) {
       // What answers a flow that the other peer opened passes by that peer's right.
-      const reply = peer.client.inbound(view, this.now);
+      const reply = peer.client.inbound(view, this.#now);
       if (reply?.isNew) this.#decided(peer, reply);
       if (reply !== undefined) return this.#toOtherPeer(session, peer, packet);
     }
-    const flow = session.client.outbound(view, this.now);
+    const flow = session.client.outbound(view, this.#now);
     if (flow.isNew) this.#decided(session, flow);
     if (flow.action !== "allow") {
       counters.drop("denied");
@@ -116,10 +120,10 @@ export class Forwarder {
     if (!isRelated) return session.counters.drop("unsolicited");
     const toPeer = this.#isPeerAddress(view);
     const peer = toPeer ? this.#holderOf(view) : undefined;
-    if (peer?.client.inboundError(inner, this.now) !== undefined) {
+    if (peer?.client.inboundError(inner, this.#now) !== undefined) {
       return this.#toOtherPeer(session, peer, packet);
     }
-    if (session.client.outboundError(inner, this.now) === undefined) {
+    if (session.client.outboundError(inner, this.#now) === undefined) {
       return session.counters.drop("unsolicited");
     }
     if (!toPeer) return this.#toDevice(session, packet);
@@ -141,7 +145,7 @@ export class Forwarder {
       session.counters.drop("ttl_expired");
       return this.#answer(session, packet, TIME_EXCEEDED);
     }
-    const { mtu } = peer;
+    const mtu = peer.mtuIn(this.#burst);
     if (packet.length > mtu && view.dontFragment) {
       session.counters.drop("too_large");
       return this.#answer(session, packet, { kind: "packet_too_big", mtu });
@@ -166,12 +170,10 @@ export class Forwarder {
       return drop(counters, "spoofed_source");
     }
     if (!this.#wasAskedFor(session, bytes, start, end)) return drop(counters, "unsolicited");
-    if (end - start > MIN_MTU && view.dontFragment && end - start > session.mtu) {
-      this.#answers.toDevice({ bytes, start, end, view }, {
-        error: { kind: "packet_too_big", mtu: session.mtu },
-        now: this.now,
-        writer: this.#writer,
-      });
+    const mtu = session.mtuIn(this.#burst);
+    if (end - start > mtu && view.dontFragment) {
+      const error = { kind: "packet_too_big", mtu } as const;
+      this.#answers.toDevice({ bytes, start, end, view }, { error, now: this.#now, writer: this.#writer });
       return drop(session.counters, "too_large");
     }
     session.transmit(bytes, start, end);
@@ -184,9 +186,9 @@ export class Forwarder {
     if (isIcmpError(view)) {
       const inner = this.#inner;
       return innerOfIcmpError(bytes, start, end, view, inner) && isAnswerTo(view, inner) &&
-        session.client.inboundError(inner, this.now) !== undefined;
+        session.client.inboundError(inner, this.#now) !== undefined;
     }
-    const flow = session.client.inbound(view, this.now);
+    const flow = session.client.inbound(view, this.#now);
     if (flow === undefined) return false;
     if (flow.isNew) this.#decided(session, flow);
     if (view.srcPort === DNS_PORT && view.protocol === PROTOCOL_UDP) this.#learn(session, bytes, start, end);
@@ -199,12 +201,12 @@ export class Forwarder {
     if (fragmentOffset !== 0 || moreFragments) return;
     const answer = readDnsAnswer(bytes, start + headerLength + UDP_HEADER, end);
     if (answer === undefined || !session.client.isWatched(answer.question)) return;
-    if (session.client.learn(answer, this.#view, this.now)) this.#options.onLearned?.(session);
+    if (session.client.learn(answer, this.#view, this.#now)) this.#options.onLearned?.(session);
   }
 
   #decided(session: TunnelSession, flow: FlowEntry): void {
     // Cleared last: what could not be told does not pass, and is told again.
-    if (flow.action === "allow" || session.auditedRefusals.take(this.now)) {
+    if (flow.action === "allow" || session.auditedRefusals.take(this.#now)) {
       this.#options.onDecision(session, flow);
     } else session.unauditedRefusals++;
     flow.isNew = false;
@@ -212,7 +214,7 @@ export class Forwarder {
 
   #answer(session: TunnelSession, packet: Uint8Array, error: IcmpError): void {
     const refused = { bytes: packet, start: 0, end: packet.length, view: this.#view };
-    this.#answers.toPeer(session, refused, { error, now: this.now });
+    this.#answers.toPeer(session, refused, { error, now: this.#now });
   }
 
   /** The session that a packet is for. */

@@ -177,7 +177,7 @@ export class TunnelHub {
   fromPeer(session: TunnelSession, packet: Uint8Array<ArrayBuffer>): void {
     if (!this.#inBurst) {
       this.#inBurst = true;
-      this.#forwarder.now = this.#options.now();
+      this.#forwarder.startBurst(this.#options.now());
       this.#options.schedule(this.#endBurst);
     }
     try {
@@ -209,7 +209,7 @@ export class TunnelHub {
   /** Forwards a batch; returns a session whose link is full and was not before. */
   #fromDevice(batch: PacketBatch): TunnelSession | undefined {
     const forwarder = this.#forwarder;
-    forwarder.now = this.#options.now();
+    forwarder.startBurst(this.#options.now());
     const { bytes, starts, ends, count } = batch;
     let full: TunnelSession | undefined;
     for (let i = 0; i < count; i++) {

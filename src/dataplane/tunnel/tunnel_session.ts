@@ -55,6 +55,8 @@ export class TunnelSession {
   readonly #hub: SessionOwner;
   readonly #onReplaced: (() => void) | undefined;
   #attached = true;
+  #mtu = 0;
+  #mtuBurst = -1;
   #reportedDrops = 0;
   #backlog: Backlog | undefined;
   /** Ends the wait of a backlog whose link says that it is writable and takes nothing. */
@@ -75,9 +77,13 @@ export class TunnelSession {
     return this.#attached;
   }
 
-  /** Bytes of the largest packet that goes to the peer in one datagram now. */
-  get mtu(): number {
-    return this.#link.mtu;
+  /** Bytes of the largest packet that goes to the peer in one datagram; the link is asked once per burst. */
+  mtuIn(burst: number): number {
+    if (burst !== this.#mtuBurst) {
+      this.#mtuBurst = burst;
+      this.#mtu = this.#link.mtu;
+    }
+    return this.#mtu;
   }
 
   /** Packets that wait for the link. */

@@ -91,6 +91,7 @@ export class FakeLink implements TunnelLink {
 
   writable(): Promise<void> {
     this.asked++;
+    if (this.fault !== undefined) throw this.fault;
     if (this.room > 0 || this.hasEnded) return Promise.resolve();
     return new Promise((resolve) => this.#wake.push(resolve));
   }
