@@ -37,14 +37,14 @@ export async function runBatch(steps: readonly Step[], options: BatchOptions): P
 }
 
 /** Takes steps back, last first, going on where a line fails; returns whether none did. */
-export async function undoBatch(steps: readonly Step[], commands: Commands): Promise<boolean> {
+async function undoBatch(steps: readonly Step[], commands: Commands): Promise<boolean> {
   if (steps.length === 0) return true;
   const lines = linesOf(steps.map(({ undo }) => undo).toReversed());
   return (await commands.run("ip", ["-force", "-batch", "-"], lines)).code === 0;
 }
 
 /** The number of the line at which `ip -batch` stopped, by its last words; 1 when it does not say. */
-export function failedLine(stderr: string): number {
+function failedLine(stderr: string): number {
   return Number(/^Command failed -:(\d+)$/m.exec(stderr)?.[1] ?? 1);
 }
 

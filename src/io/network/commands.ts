@@ -32,7 +32,7 @@ export interface Invocation {
 }
 
 /** What to do where the right to change the network is missing. */
-export const NET_ADMIN_HINT = "Grant just CAP_NET_ADMIN: `setcap cap_net_admin+ep FILE`, or " +
+const NET_ADMIN_HINT = "Grant just CAP_NET_ADMIN: `setcap cap_net_admin+ep FILE`, or " +
   "AmbientCapabilities=CAP_NET_ADMIN in the systemd unit, or `docker run --cap-add NET_ADMIN`";
 
 /** The real programs, with only the rights they need handed on to them. */

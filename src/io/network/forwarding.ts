@@ -8,7 +8,7 @@ import type { SettingChange } from "./journal_data.ts";
 import type { KernelFiles } from "./libc.ts";
 
 /** Root of all settings. */
-export const SETTINGS_ROOT = "/proc/sys/";
+const SETTINGS_ROOT = "/proc/sys/";
 
 /** The file that switches each version's forwarding. */
 export const FORWARDING_SWITCH: Readonly<Record<IpVersion, string>> = {

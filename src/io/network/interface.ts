@@ -21,22 +21,11 @@ import { Serial } from "./serial.ts";
 
 /** How the interface should be. */
 export interface InterfaceConfig {
-  readonly name: string;
   readonly addresses: readonly InterfaceAddress[];
   readonly mtu: number;
   readonly up: true;
   /** Whether an address brings the route to its whole prefix; default true. A client has its routes advertised. */
   readonly prefixRoute?: boolean;
-}
-
-/** Sets up the interface and returns the way to change it and to undo it. */
-export async function configureInterface(
-  config: InterfaceConfig,
-  context: NetworkContext,
-): Promise<InterfaceSetup> {
-  const setup = new InterfaceSetup(config.name, context);
-  await setup.apply(config);
-  return setup;
 }
 
 /** The set-up of one interface. */
@@ -51,7 +40,7 @@ export class InterfaceSetup implements AsyncDisposable {
   }
 
   /** Makes the interface as wanted; addresses of an earlier wish go, those that others gave it stay. */
-  apply(config: Omit<InterfaceConfig, "name">): Promise<void> {
+  apply(config: InterfaceConfig): Promise<void> {
     checkWish(config);
     return this.#serial.run(() => this.#apply(config));
   }
@@ -65,7 +54,7 @@ export class InterfaceSetup implements AsyncDisposable {
     return this.close();
   }
 
-  async #apply({ addresses, mtu, prefixRoute = true }: Omit<InterfaceConfig, "name">): Promise<void> {
+  async #apply({ addresses, mtu, prefixRoute = true }: InterfaceConfig): Promise<void> {
     const present = await this.#read();
     if (present === undefined) {
       await runChecked(this.#context.commands, {

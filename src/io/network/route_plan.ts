@@ -15,7 +15,7 @@ import type { Step } from "./batch.ts";
 import type { KernelRoute, NextHop } from "./ip_json.ts";
 
 /** The protocol number (rtm_protocol) of every route of ours; none of the known routing daemons has it. */
-export const ROUTE_PROTOCOL = "71";
+const ROUTE_PROTOCOL = "71";
 
 /** A host route that keeps an address outside the tunnel; without a hop it refuses, so that nothing loops. */
 export interface Pin {
@@ -110,7 +110,7 @@ export function isHostRoute(route: KernelRoute): boolean {
 }
 
 /** The prefix of one address. */
-export function hostPrefix({ version, value }: IpAddress): IpPrefix {
+function hostPrefix({ version, value }: IpAddress): IpPrefix {
   return { version, first: value, length: ipBits(version) };
 }
 

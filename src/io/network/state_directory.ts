@@ -6,9 +6,11 @@
 import { GinnelError } from "../../base/errors.ts";
 
 /** Returns the first of the usual folders that is ours alone, made where it is missing. */
-export async function findStateDirectory(): Promise<string> {
+export async function findStateDirectory(
+  env: Readonly<Record<string, string | undefined>> = Deno.env.toObject(),
+): Promise<string> {
   const refusals: string[] = [];
-  for (const path of stateDirectories(Deno.env.toObject(), Deno.uid() ?? 0)) {
+  for (const path of stateDirectories(env, Deno.uid() ?? 0)) {
     const refusal = await claim(path);
     if (refusal === undefined) return path;
     refusals.push(`${path}: ${refusal}`);
@@ -19,7 +21,7 @@ export async function findStateDirectory(): Promise<string> {
 }
 
 /** The candidates, best first. systemd may name several folders in RUNTIME_DIRECTORY; the first is ours. */
-export function stateDirectories(env: Readonly<Record<string, string | undefined>>, uid: number): string[] {
+function stateDirectories(env: Readonly<Record<string, string | undefined>>, uid: number): string[] {
   const given = env["RUNTIME_DIRECTORY"]?.split(":")[0];
   const session = env["XDG_RUNTIME_DIR"];
   return [

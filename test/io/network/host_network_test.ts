@@ -2,7 +2,19 @@ import assert from "node:assert/strict";
 import { ManagedProcess } from "../../support/processes.ts";
 import { testNeeding } from "../../support/require_tool.ts";
 import { setUpAll } from "./set_up_all.ts";
-import { assertSame, countedCommands, type Ground, inside, NEEDS, onGround, TUNNEL } from "./support.ts";
+import { assertSame, countedCommands, type Ground, NEEDS, onGround } from "./ground.ts";
+import { TUNNEL } from "./values.ts";
+
+/** Those of the compiled program that matter here: files of /proc are beyond them. */
+const PERMISSIONS = [
+  "--no-prompt",
+  "--allow-net",
+  "--allow-read",
+  "--allow-write",
+  "--allow-env",
+  "--allow-sys",
+]
+  .concat("--allow-ffi", "--allow-run=ip,nft,resolvectl");
 
 const CHILD = new URL("./set_up_and_wait.ts", import.meta.url).pathname;
 
@@ -66,7 +78,7 @@ testNeeding(NEEDS, "a kill switch is lifted even when its journal is lost", () =
     await kill(ground);
     for (const name of await journals(ground)) await Deno.remove(`${ground.directory}/${name}`);
     await using _network = await ground.open();
-    assert.doesNotMatch(await inside(ground, "nft list ruleset"), /ginnel/);
+    assert.doesNotMatch(await ground.shell("nft list ruleset"), /ginnel/);
   }));
 
 testNeeding(
@@ -74,12 +86,12 @@ testNeeding(
   "the tunnel's interface is gone with its process, and the rest is undone all the same",
   () =>
     onGround(async (ground) => {
-      await inside(ground, `ip link del ${TUNNEL}`);
+      await ground.shell(`ip link del ${TUNNEL}`);
       const before = await ground.picture();
-      await inside(ground, `ip tuntap add dev ${TUNNEL} mode tun`);
+      await ground.shell(`ip tuntap add dev ${TUNNEL} mode tun`);
       await kill(ground);
-      await inside(ground, `ip link del ${TUNNEL}`);
-      assert.match(await inside(ground, "ip -6 route show proto 71"), /fd99::5/);
+      await ground.shell(`ip link del ${TUNNEL}`);
+      assert.match(await ground.shell("ip -6 route show proto 71"), /fd99::5/);
       await using _network = await ground.open();
       assertSame(await ground.picture(), before);
     }),
@@ -120,7 +132,15 @@ testNeeding(
 );
 
 function start(ground: Ground): ManagedProcess {
-  const command = [Deno.execPath(), "run", "--allow-all", CHILD, TUNNEL, ground.directory, ground.resolvConf];
+  const command = [
+    Deno.execPath(),
+    "run",
+    ...PERMISSIONS,
+    CHILD,
+    TUNNEL,
+    ground.directory,
+    ground.resolvConf,
+  ];
   return ManagedProcess.spawn(ground.command(command));
 }
 

@@ -1,7 +1,7 @@
 /** One description of everything that can be set up at once, for the tests and the process they kill. */
 
 import type { HostNetwork } from "../../../src/io/network/host_network.ts";
-import { ip, prefix } from "./support.ts";
+import { ip, prefix } from "./values.ts";
 
 /** Uses every part of the set-up. */
 export async function setUpAll(network: HostNetwork): Promise<void> {

@@ -1,0 +1,133 @@
+/**
+ * Namespaces that this thread enters, so that the real commands and files act in them, and pictures of everything that
+ * could be left behind.
+ */
+
+import assert from "node:assert/strict";
+import { SILENT_LOGGER } from "../../../src/base/log.ts";
+import { type Commands, systemCommands } from "../../../src/io/network/commands.ts";
+import { HostNetwork, type HostNetworkOptions } from "../../../src/io/network/host_network.ts";
+import { Network } from "../../support/namespaces.ts";
+import { runCommand } from "../../support/processes.ts";
+import { needsNetworkNamespaces, needsTool } from "../../support/require_tool.ts";
+import { scratch } from "./fakes.ts";
+import { TUNNEL } from "./values.ts";
+
+/** What tests on the ground need. */
+export const NEEDS = [needsNetworkNamespaces(), needsTool("nft")];
+
+/** The two machines; `near` is ours, `far` its gateway to everywhere. */
+export type Place = "near" | "far";
+
+/** `near` has 10.77.0.1 and fd77::1 on `eth0`, `far` has 10.77.0.2 and fd77::2; the tunnel interface outlives its users. */
+export interface Ground {
+  readonly directory: string;
+  readonly resolvConf: string;
+  /** The command line that runs `command` in a place. */
+  command(command: readonly string[], place?: Place): string[];
+  /** Runs a shell command in a place. */
+  shell(script: string, place?: Place): Promise<string>;
+  /** Runs something synchronous with this thread in a place: a socket stays where it was opened. */
+  at<T>(place: Place, body: () => T): T;
+  /** Everything that could be left behind. */
+  picture(): Promise<string>;
+  /** Opens the set-up of {@linkcode TUNNEL}. */
+  open(options?: Partial<HostNetworkOptions>): Promise<HostNetwork>;
+}
+
+/** Runs `body` with this thread inside `near`. */
+export async function onGround(body: (ground: Ground) => Promise<void>): Promise<void> {
+  await using network = await Network.create(["near", "far"]);
+  await using folder = await scratch();
+  const directory = folder.path;
+  const resolvConf = `${directory}/resolv.conf`;
+  await Deno.writeTextFile(resolvConf, "# somebody's own\nnameserver 10.77.0.2\n");
+  const command: Ground["command"] = (line, place = "near") => network.host(place).command(line);
+  const shell: Ground["shell"] = (script, place) => runCommand(command(["sh", "-ec", script], place));
+  await shell("ip addr add fd77::2/64 dev eth0 nodad", "far");
+  await shell(`ip addr add fd77::1/64 dev eth0 nodad
+    ip route add default via 10.77.0.2 dev eth0
+    ip route add default via fd77::2 dev eth0
+    ip tuntap add dev ${TUNNEL} mode tun`);
+  const picture = async () => {
+    const kernel = clean(await shell(PICTURE));
+    const names: string[] = [];
+    for await (const { name } of Deno.readDir(directory)) names.push(name);
+    const files = names.filter((name) => !name.startsWith("network-")).toSorted();
+    return `${kernel}\n${await Deno.readTextFile(resolvConf)}\n${files}`;
+  };
+  const at: Ground["at"] = (place, body) => {
+    using _there = enter(`/run/netns/${network.host(place).namespace}`);
+    return body();
+  };
+  // Link-local addresses come by themselves, a moment after a link is up.
+  for (let before = "", now = await picture(); before !== now || now.includes("tentative");) {
+    [before, now] = [now, await picture()];
+  }
+  using _inside = enter(`/run/netns/${network.host("near").namespace}`);
+  await body({
+    ...{ directory, resolvConf, command, shell, at, picture },
+    open: (options = {}) =>
+      HostNetwork.open(TUNNEL, { logger: SILENT_LOGGER, directory, resolvConf, ...options }),
+  });
+}
+
+/** Fails with the lines, and only those, by which two pictures differ. */
+export function assertSame(now: string, before: string): void {
+  const [is, was] = [now, before].map((text) => text.split("\n").toSorted()) as [string[], string[]];
+  const more = is.filter((line) => !was.includes(line));
+  const less = was.filter((line) => !is.includes(line));
+  assert.deepEqual({ more, less, count: is.length }, { more: [], less: [], count: was.length });
+}
+
+/** The real programs, and every input that changed something. */
+export function countedCommands(): { readonly commands: Commands; readonly writes: string[] } {
+  const real = systemCommands();
+  const writes: string[] = [];
+  return {
+    writes,
+    commands: {
+      run: (program, args, stdin) => {
+        if (stdin !== undefined) writes.push(stdin);
+        return real.run(program, args, stdin);
+      },
+    },
+  };
+}
+
+const PICTURE = `ip -d route show table all
+  ip -6 -d route show table all
+  ip rule
+  ip -d addr
+  nft list ruleset
+  sysctl -a 2>/dev/null | grep -E '^net.ipv[46].(ip_forward|conf)' | grep -v stable_secret`;
+
+/** Leaves out what changes by itself: leases' times, and the queue that a link gets when it first comes up. */
+function clean(picture: string): string {
+  return picture.replace(/ (valid_lft|preferred_lft|qdisc) \S+| expires \S+/g, "");
+}
+
+const CLONE_NEWNET = 0x4000_0000;
+const O_CLOEXEC = 0o2000000;
+
+/** Moves this thread, and whatever it starts, into a network namespace; disposing moves it back. */
+function enter(path: string): Disposable {
+  const libc = Deno.dlopen("libc.so.6", {
+    open: { parameters: ["buffer", "i32"], result: "i32" },
+    close: { parameters: ["i32"], result: "i32" },
+    setns: { parameters: ["i32", "i32"], result: "i32" },
+  });
+  const open = (name: string) => libc.symbols.open(new TextEncoder().encode(`${name}\0`), O_CLOEXEC);
+  const move = (fd: number) => {
+    if (libc.symbols.setns(fd, CLONE_NEWNET) !== 0) throw new Error("Cannot change the namespace");
+    libc.symbols.close(fd);
+  };
+  const home = open("/proc/thread-self/ns/net");
+  move(open(path));
+  return {
+    [Symbol.dispose]: () => {
+      move(home);
+      libc.close();
+    },
+  };
+}
