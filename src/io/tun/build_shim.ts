@@ -28,17 +28,31 @@ export function buildShim(
   const text = Deno.readTextFileSync(source);
   const hash = createHash("sha256").update(text).digest("hex").slice(0, 32);
   const path = `${cache}/ginnel_tun-${Deno.build.arch}-${hash}.so`;
-  if (exists(path)) return { path, release() {} };
+  if (isFile(path)) return { path, release() {} };
   const flags = /^ \* build: (.+)$/m.exec(text)?.[1]?.split(" ") ?? [];
   const folder = makeFolder(cache);
+  const release = () => folder.kept || Deno.removeSync(folder.path, { recursive: true });
   const made = `${folder.path}/ginnel_tun-${Deno.pid}-${crypto.randomUUID()}.so`;
-  compile([...flags, "-o", made, source], compilers);
-  if (!folder.kept) {
-    return { path: made, release: () => Deno.removeSync(folder.path, { recursive: true }) };
+  try {
+    compile([...flags, "-o", made, source], compilers);
+  } catch (error) {
+    release();
+    throw error;
   }
+  if (!folder.kept) return { path: made, release };
   // Several processes may build at once: the move is atomic, and whoever comes last wins with the same content.
   Deno.renameSync(made, path);
   return { path, release() {} };
+}
+
+/** Whether a file is there. */
+export function isFile(path: string): boolean {
+  try {
+    return Deno.statSync(path).isFile;
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound || error instanceof Deno.errors.NotADirectory) return false;
+    throw error;
+  }
 }
 
 function compile(args: readonly string[], compilers: readonly string[]): void {
@@ -80,14 +94,5 @@ function makeFolder(cache: string): { readonly path: string; readonly kept: bool
     return { path: cache, kept: true };
   } catch {
     return { path: Deno.makeTempDirSync({ prefix: "ginnel-tun-" }), kept: false };
-  }
-}
-
-function exists(path: string): boolean {
-  try {
-    return Deno.statSync(path).isFile;
-  } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return false;
-    throw error;
   }
 }

@@ -4,7 +4,7 @@
  */
 
 import { GinnelError } from "../../base/errors.ts";
-import { buildShim } from "./build_shim.ts";
+import { buildShim, isFile } from "./build_shim.ts";
 
 const SYMBOLS = {
   tun_pending_size: { parameters: [], result: "u32" },
@@ -90,13 +90,4 @@ function libraryError(why: string, cause?: unknown): GinnelError {
     hint: "Fetch the program again, or make it again with ./compile.sh.",
     cause,
   });
-}
-
-function isFile(path: string): boolean {
-  try {
-    return Deno.statSync(path).isFile;
-  } catch (error) {
-    if (error instanceof Deno.errors.NotFound || error instanceof Deno.errors.NotADirectory) return false;
-    throw error;
-  }
 }
