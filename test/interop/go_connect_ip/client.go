@@ -17,7 +17,7 @@ import (
 	"github.com/yosida95/uritemplate/v3"
 )
 
-const setUpTime = 20 * time.Second
+const setUpTime = 10 * time.Second
 
 // runClient shows who it is, opens a tunnel and puts it on a TUN interface with the addresses and routes it was given.
 func runClient(args []string) error {
@@ -67,6 +67,7 @@ func runClient(args []string) error {
 		}
 		return err
 	}
+	say("granted", fields{"status": response.StatusCode})
 	t, err := openTun(*tunName)
 	if err != nil {
 		return err
