@@ -1,14 +1,16 @@
 /**
- * Mode `agent`: makes services reachable on the user's machine by port forwards, SOCKS5 and an HTTP proxy. Needs no
- * privilege.
+ * Mode `agent`: makes services reachable on the user's machine by port forwards, SOCKS5 and an HTTP proxy, none of
+ * which needs a privilege, and by an IP tunnel, which does.
  */
 
 import type { HostPort } from "../../base/address.ts";
 import type { ByteChannel } from "../../base/channel.ts";
 import type { AgentConfig } from "../../config/schema/agent.ts";
+import type { AgentTunnelConfig } from "../../config/schema/tunnel.ts";
 import { HealthServer } from "../../telemetry/health.ts";
 import type { ModeContext, Running } from "../running.ts";
 import { Node } from "../shared/node.ts";
+import type { RelayAddress } from "../shared/relay_client.ts";
 import { FlowDialer } from "./flow_dialer.ts";
 import { handleForward } from "./forward.ts";
 import { type FrontEnd, startFrontEnd } from "./front_end.ts";
@@ -16,6 +18,8 @@ import { handleHttpProxy } from "./http_proxy.ts";
 import type { LocalClientContext } from "./local_flow.ts";
 import { SessionPool } from "./sessions.ts";
 import { handleSocks5 } from "./socks5.ts";
+import { IpTunnel } from "./tunnel/ip_tunnel.ts";
+import { proxyOpener, relayOpener } from "./tunnel/open_tunnel.ts";
 
 /** Starts an agent; it runs even while no relay can be reached. */
 export async function runAgent(config: AgentConfig, context: ModeContext): Promise<Running> {
@@ -27,6 +31,7 @@ export async function runAgent(config: AgentConfig, context: ModeContext): Promi
   const agent = new Agent(node, health);
   try {
     agent.listen(config);
+    if (config.tunnel !== undefined) await agent.startTunnel(config.tunnel, config.relays);
   } catch (error) {
     await agent.shutdown("listening failed");
     throw error;
@@ -41,6 +46,7 @@ class Agent implements Running {
   readonly #sessions: SessionPool;
   readonly #dialer: FlowDialer;
   readonly #frontEnds: FrontEnd[] = [];
+  #tunnel: IpTunnel | undefined;
   #stopping: Promise<void> | undefined;
   #resolveClosed: () => void = () => {};
 
@@ -54,9 +60,11 @@ class Agent implements Running {
     node.connect(() => ({
       onConnected: () => {
         this.#health?.setReady();
+        this.#tunnel?.relaysChanged();
         return Promise.resolve();
       },
       onLost: () => {
+        this.#tunnel?.relaysChanged();
         if (node.clients.every((client) => client.connection === undefined)) {
           this.#health?.setUnready("no relay connected");
         }
@@ -78,6 +86,25 @@ class Agent implements Running {
       this.#serve(config.httpProxy, { name: "http_proxy", handle: handleHttpProxy });
     }
     this.#node.logger.info("agent_started", { agent: this.#node.identity.id.uri });
+  }
+
+  /** Makes the IP tunnel; rejects with what is missing for it. */
+  async startTunnel(config: AgentTunnelConfig, relays: readonly RelayAddress[]): Promise<void> {
+    const { logger } = this.#node;
+    const { proxy, dialect } = config;
+    this.#tunnel = await IpTunnel.start({
+      config,
+      relays: proxy === undefined ? relays.map(({ address }) => address) : [proxy.address],
+      opener: proxy === undefined
+        ? relayOpener(() => this.#node.clients, config)
+        : proxyOpener(proxy, { dialect, logger }),
+      logger,
+      onChange: (isUp) => {
+        if (this.#node.clients.length > 0) return;
+        if (isUp) this.#health?.setReady();
+        else this.#health?.setUnready("the tunnel is down");
+      },
+    });
   }
 
   reload(): Promise<void> {
@@ -110,6 +137,7 @@ class Agent implements Running {
     logger.info("agent_stopping", { reason });
     this.#health?.setUnready("stopping");
     await Promise.all(this.#frontEnds.map((frontEnd) => frontEnd.close(new Error("agent stopped"))));
+    await this.#tunnel?.close();
     this.#dialer.close();
     this.#sessions.close("agent stopped");
     await this.#node.close();

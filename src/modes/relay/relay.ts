@@ -26,12 +26,13 @@ import { CONNECTOR_HEADER, INSTANCE_HEADER } from "../shared/relay_protocol.ts";
 import { serveBrowser } from "./browser_session.ts";
 import { capsuleChannel } from "./capsule_channel.ts";
 import { ConnectorLinks } from "./connector_links.ts";
-import { avoidedInstances, type Route, routeRequest } from "./dispatcher.ts";
+import { avoidedInstances, type IpRequest, type Route, routeRequest } from "./dispatcher.ts";
 import { type DialStreamOptions, serveDial } from "./dial_stream.ts";
 import { FlowBroker, type FlowResult } from "./flow_broker.ts";
 import { type Peer, Peers } from "./peers.ts";
 import { openPolicy } from "./open_policy.ts";
 import { type Refusal, REFUSALS, refuseRequest } from "./refusal.ts";
+import { IpTunnels } from "./tunnel/ip_tunnels.ts";
 import { ViewPublisher } from "./view_publisher.ts";
 import { ViewStreams } from "./view_streams.ts";
 import type { WatchedDocument } from "./watched_document.ts";
@@ -83,6 +84,7 @@ class Relay implements Running {
   readonly #broker: FlowBroker;
   readonly #listeners: Listener[] = [];
   readonly #health: HealthServer | undefined;
+  readonly #tunnels: IpTunnels | undefined;
   /** Every identity admitted since the start: `#all` and attribute policies reach those no document lists. */
   readonly #known = new Set<string>();
 
@@ -111,7 +113,14 @@ class Relay implements Running {
       logger,
       onChange: () => holder.relay?.policyChanged(),
     });
-    const relay = new Relay(parts, { audit, policy, health, authority });
+    const tunnels = config.tunnel === undefined ? undefined : await IpTunnels.start({
+      config: config.tunnel,
+      trustDomain: identity.id.trustDomain,
+      policy: () => policy.value,
+      audit,
+      logger,
+    });
+    const relay = new Relay(parts, { audit, policy, health, authority, tunnels });
     holder.relay = relay;
     await relay.#listen(identity);
     return relay;
@@ -124,6 +133,7 @@ class Relay implements Running {
       policy: WatchedDocument<PolicySnapshot>;
       health: HealthServer | undefined;
       authority: Authority;
+      tunnels: IpTunnels | undefined;
     },
   ) {
     this.closed = new Promise((resolve) => this.#resolveClosed = resolve);
@@ -133,6 +143,7 @@ class Relay implements Running {
     this.#audit = parts.audit;
     this.#policy = parts.policy;
     this.#health = parts.health;
+    this.#tunnels = parts.tunnels;
     const snapshot = () => this.#policy.value;
     const registry = new ServiceRegistry(config.limits);
     this.#links = new ConnectorLinks({
@@ -172,6 +183,7 @@ class Relay implements Running {
   /** Reads policy and certificate again. */
   async reload(): Promise<void> {
     await this.#policy.reload();
+    await this.#tunnels?.reload();
     // Log rotation moves the file away and then asks for a reload.
     this.#audit.reopen();
     try {
@@ -193,6 +205,7 @@ class Relay implements Running {
   policyChanged(): void {
     this.#broker.policyChanged();
     this.#links.policyChanged();
+    this.#tunnels?.policyChanged();
     this.#views.refresh();
   }
 
@@ -266,7 +279,7 @@ class Relay implements Running {
       case "refuse":
         return await this.#refuse(request, ROUTE_REFUSALS[route.status]);
       case "ip":
-        return await this.#refuse(request, REFUSALS.noTunnels);
+        return await this.#serveIp(request, { peer, ip: route });
       case "view":
         return await this.#serveView(request, peer);
       case "connector":
@@ -298,6 +311,13 @@ class Relay implements Running {
       headers: route.framing === "capsules" ? [["capsule-protocol", "?1"]] : [],
       wrap: route.framing === "capsules" ? capsuleChannel : (body) => body,
     });
+  }
+
+  async #serveIp(request: ServerRequest, { peer, ip }: { peer: Peer; ip: IpRequest }): Promise<void> {
+    if (this.#draining) return await this.#refuse(request, REFUSALS.draining);
+    if (this.#tunnels === undefined) return await this.#refuse(request, REFUSALS.noTunnels);
+    const refusal = await this.#tunnels.serve(request, { id: peer.id, ip });
+    if (refusal !== undefined) await this.#refuse(request, refusal);
   }
 
   async #serveSession(request: ServerRequest, wish: { peer: Peer; connector: string }): Promise<void> {
@@ -399,6 +419,7 @@ class Relay implements Running {
     const deadline = Date.now() + drainSeconds * 1_000;
     while (this.#broker.size > 0 && Date.now() < deadline) await sleep(50);
     this.#broker.abortAll("relay stopped");
+    await this.#tunnels?.close();
     for (const connection of this.#peers.connections()) connection.close(H3_NO_ERROR, "relay stopped");
     for (const listener of this.#listeners) await listener.close();
     this.#views.close();

@@ -1,0 +1,291 @@
+/**
+ * The IP tunnel of an agent: makes the interface, keeps a connect-ip request open to a relay or to a foreign proxy, and
+ * routes into the tunnel what it leads to. A link that breaks is replaced; interface and routes stay meanwhile.
+ */
+
+import { setImmediate } from "node:timers";
+import type { HostPort } from "../../../base/address.ts";
+import { backoffDelay, sleep } from "../../../base/async.ts";
+import { errorMessage, GinnelError } from "../../../base/errors.ts";
+import { formatIp, type IpAddress, ipBits, prefixContains } from "../../../base/ip.ts";
+import type { Logger } from "../../../base/log.ts";
+import type { AgentTunnelConfig } from "../../../config/schema/tunnel.ts";
+import { RouteSet } from "../../../core/route_set.ts";
+import { TunnelClient } from "../../../dataplane/tunnel/client.ts";
+import { ConnectIp } from "../../../dataplane/tunnel/connect_ip.ts";
+import type { PacketDevice } from "../../../dataplane/tunnel/packet_device.ts";
+import { HostNetwork } from "../../../io/network/host_network.ts";
+import { openTun } from "../../../io/tun/device.ts";
+import { type AssignedAddress, isRefusedAddress } from "../../../wire/capsule/connect_ip.ts";
+import type { OpenedTunnel, TunnelOpener } from "./open_tunnel.ts";
+import { RelayAddresses } from "./relay_addresses.ts";
+import { prefixesFor } from "./tunnel_routes.ts";
+
+/** What a tunnel needs of its agent. */
+export interface IpTunnelOptions {
+  readonly config: AgentTunnelConfig;
+  /** Whom the tunnel must never swallow. */
+  readonly relays: readonly HostPort[];
+  readonly opener: TunnelOpener;
+  readonly logger: Logger;
+  /** The tunnel carries packets, or does not any more. */
+  readonly onChange?: (isUp: boolean) => void;
+}
+
+/** Every link carries packets of this size (RFC 9484 §7.1). */
+const MIN_MTU = 1_280;
+
+/** Milliseconds that a request may take to be answered. */
+const OPEN_TIMEOUT = 10_000;
+
+/** Milliseconds without an address after which we ask for one: most peers assign without being asked. */
+const PATIENCE = 2_000;
+
+/** A link that lived this long (ms) resets the back-off. */
+const STABLE = 10_000;
+
+/** Milliseconds between looks at MTU and pinned routes. */
+const TICK = 1_000;
+
+/** Ticks without a link between two looks at the way to the relays. */
+const PIN_TICKS = 3;
+
+/** One agent's tunnel. */
+export class IpTunnel {
+  readonly #options: IpTunnelOptions;
+  readonly #network: HostNetwork;
+  readonly #client: TunnelClient;
+  readonly #addresses: RelayAddresses;
+  readonly #stop = new AbortController();
+  readonly #timer: ReturnType<typeof setInterval>;
+  readonly #running: Promise<unknown>;
+  #assigned: readonly IpAddress[] = [];
+  /** What the peer of this link leads to; undefined until it has said so. */
+  #advertised: RouteSet | undefined;
+  #applying: Promise<void> = Promise.resolve();
+  #ticks = 0;
+  #link: ConnectIp | undefined;
+  /** Cuts the back-off short. */
+  #wake: (() => void) | undefined;
+  #closing: Promise<void> | undefined;
+
+  /** Makes the interface and starts to connect; rejects with an error that says what is missing. */
+  static async start(options: IpTunnelOptions): Promise<IpTunnel> {
+    const { config, logger } = options;
+    await using undo = new AsyncDisposableStack();
+    const network = undo.use(
+      await HostNetwork.open(config.interface, { logger, keepKillSwitch: config.killSwitch }),
+    );
+    const device = openTun({ name: config.interface, mtu: MIN_MTU });
+    undo.defer(() => device.close());
+    const addresses = new RelayAddresses(options.relays);
+    addresses.useNameServers(await Deno.readTextFile("/etc/resolv.conf").catch(() => ""));
+    const tunnel = new IpTunnel(options, { network, device, addresses });
+    undo.move();
+    return tunnel;
+  }
+
+  private constructor(
+    options: IpTunnelOptions,
+    parts: {
+      readonly network: HostNetwork;
+      readonly device: PacketDevice;
+      readonly addresses: RelayAddresses;
+    },
+  ) {
+    const { logger, config } = options;
+    this.#options = options;
+    this.#network = parts.network;
+    this.#addresses = parts.addresses;
+    this.#client = new TunnelClient({
+      device: parts.device,
+      schedule: setImmediate,
+      now: Date.now,
+      onError: (error) => logger.error("tunnel_failed", { detail: errorMessage(error) }),
+    });
+    const serving = this.#client.run().catch((error) => {
+      logger.error("tunnel_device_failed", { interface: config.interface, detail: errorMessage(error) });
+    });
+    this.#running = Promise.all([serving, this.#connectForEver()]);
+    this.#timer = setInterval(() => this.#tick(), TICK);
+  }
+
+  /** A relay came or went: tries again at once, or moves from one that takes no more work. */
+  relaysChanged(): void {
+    if (this.#options.opener.shouldMove()) this.#link?.close();
+    this.#wake?.();
+  }
+
+  /** Ends the tunnel and takes back what was set up. Idempotent. */
+  close(): Promise<void> {
+    return this.#closing ??= this.#close();
+  }
+
+  async #connectForEver(): Promise<void> {
+    const { signal } = this.#stop;
+    // The switch comes first: from here on nothing leaves by another way.
+    await this.#guard();
+    for (let attempt = 0; !signal.aborted; attempt++) {
+      const started = performance.now();
+      try {
+        await this.#connectOnce();
+      } catch (error) {
+        if (signal.aborted) return;
+        this.#options.logger.debug("tunnel_down", { attempt, detail: errorMessage(error) });
+      }
+      if (performance.now() - started > STABLE) attempt = 0;
+      await this.#backOff(attempt);
+    }
+  }
+
+  async #connectOnce(): Promise<void> {
+    const timeout = AbortSignal.any([this.#stop.signal, AbortSignal.timeout(OPEN_TIMEOUT)]);
+    const opened = await this.#options.opener.open(timeout);
+    try {
+      await this.#carry(opened);
+    } finally {
+      opened.release();
+    }
+  }
+
+  async #carry({ exchange: { head, body, datagrams } }: OpenedTunnel): Promise<void> {
+    const { config, logger, onChange } = this.#options;
+    if (head.status < 200 || head.status > 299) {
+      body.abort();
+      const reason = head.headers.get("proxy-status") ?? "no reason given";
+      logger.warn("tunnel_refused", { status: head.status, reason });
+      throw new GinnelError("ERR_TUNNEL_REFUSED", `Tunnel refused: ${head.status} (${reason})`);
+    }
+    const link: ConnectIp = new ConnectIp({
+      body,
+      datagrams,
+      dialect: config.dialect,
+      onPacket: (packet) => this.#client.receive(packet),
+      onAssign: (list) => this.#changed(link, () => this.#assign(list)),
+      onRoutes: (list) => this.#changed(link, () => this.#advertised = RouteSet.from(list)),
+    });
+    // The zgate dialect knows no routes: what the config names is what there is.
+    this.#advertised = config.dialect === "zgate" ? everything() : undefined;
+    this.#link = link;
+    const asking = setTimeout(() => this.#ask(link), PATIENCE);
+    const stop = () => link.close();
+    this.#stop.signal.addEventListener("abort", stop);
+    try {
+      await link.run();
+    } finally {
+      clearTimeout(asking);
+      this.#stop.signal.removeEventListener("abort", stop);
+      link.close();
+      if (this.#link === link) this.#link = undefined;
+      this.#client.setLink(undefined);
+      logger.info("tunnel_lost", {});
+      onChange?.(false);
+    }
+  }
+
+  #assign(list: readonly AssignedAddress[]): void {
+    const granted = list.filter((entry) => !isRefusedAddress(entry));
+    this.#assigned = granted.map(({ address }) => address);
+  }
+
+  /** Asks a peer that has assigned nothing for one address of each version (RFC 9484 §4.7.2). */
+  #ask(link: ConnectIp): void {
+    if (this.#link !== link || this.#assigned.length > 0 || this.#options.config.dialect === "zgate") return;
+    const wishes = ([4, 6] as const).map((version, index) => ({
+      requestId: index + 1,
+      address: { version, value: 0n },
+      prefixLength: ipBits(version),
+    }));
+    link.sendRequest(wishes).catch(ignore);
+  }
+
+  /** Takes in what the peer said, and brings the kernel in line, one change after the other. */
+  #changed(link: ConnectIp, change: () => void): void {
+    if (this.#link !== link) return;
+    change();
+    this.#applying = this.#applying.then(() => this.#apply(link)).catch((error) => {
+      this.#options.logger.error("tunnel_network_failed", { detail: errorMessage(error) });
+    });
+  }
+
+  async #apply(link: ConnectIp): Promise<void> {
+    const routes = this.#advertised;
+    const addresses = this.#assigned;
+    if (this.#link !== link || routes === undefined || addresses.length === 0) return;
+    const { config, logger, onChange } = this.#options;
+    await this.#network.interface.apply({
+      addresses: addresses.map((address) => ({ address, prefixLength: ipBits(address.version) })),
+      mtu: link.mtu,
+      up: true,
+      prefixRoute: false,
+    });
+    const wanted = prefixesFor(config.routes, { advertised: routes, dns: config.dns });
+    await this.#addresses.refresh();
+    const pins = this.#addresses.endpoints().map(({ address }) => address)
+      .filter((address) => wanted.some((prefix) => prefixContains(prefix, address)));
+    await this.#network.routes.apply(wanted, pins);
+    await this.#guard(wanted);
+    const reachable = config.dns.filter((server) => wanted.some((prefix) => prefixContains(prefix, server)));
+    await this.#network.dns.apply(reachable);
+    if (this.#link !== link) return;
+    this.#client.setAddresses(addresses);
+    this.#client.setRoutes(routes);
+    this.#client.setLink(link);
+    logger.info("tunnel_up", { interface: config.interface, routes: wanted.length });
+    logger.debug("tunnel_addresses", { addresses: addresses.map(formatIp) });
+    onChange?.(true);
+  }
+
+  /** Puts the kill switch in force, for all that is known to belong in the tunnel. */
+  async #guard(prefixes: Parameters<HostNetwork["killSwitch"]["apply"]>[0]["routes"] = []): Promise<void> {
+    const { config } = this.#options;
+    if (!config.killSwitch) return;
+    await this.#addresses.refresh();
+    const routes = config.routes === "full"
+      ? "full"
+      : prefixes.length === 0 && config.routes !== "advertised"
+      ? config.routes
+      : prefixes;
+    // What a split tunnel leads to is not known before the first link; until then a switch left in force stays.
+    if (routes !== "full" && routes.length === 0) return;
+    await this.#network.killSwitch.apply({ routes, relays: this.#addresses.endpoints() });
+  }
+
+  #tick(): void {
+    this.#client.tick();
+    if (this.#link !== undefined || ++this.#ticks % PIN_TICKS !== 0) return;
+    // The way to the relays may have changed with the network.
+    this.#network.routes.refreshPins().catch((error) => {
+      this.#options.logger.warn("tunnel_pins_not_refreshed", { detail: errorMessage(error) });
+    });
+  }
+
+  async #backOff(attempt: number): Promise<void> {
+    const woken = new AbortController();
+    this.#wake = () => woken.abort();
+    const signal = AbortSignal.any([this.#stop.signal, woken.signal]);
+    await sleep(backoffDelay(attempt, Math.random()), { signal }).catch(ignore);
+    this.#wake = undefined;
+  }
+
+  async #close(): Promise<void> {
+    clearInterval(this.#timer);
+    this.#stop.abort();
+    this.#client.close();
+    await this.#options.opener.close();
+    await this.#running.catch(ignore);
+    await this.#applying;
+    await this.#network.close().catch((error) => {
+      this.#options.logger.error("tunnel_network_left", { detail: errorMessage(error) });
+    });
+  }
+}
+
+function everything(): RouteSet {
+  return RouteSet.from(([4, 6] as const).map((version) => ({
+    range: { version, first: 0n, last: (1n << BigInt(ipBits(version))) - 1n },
+    protocol: 0,
+  })));
+}
+
+function ignore(): void {}

@@ -1,0 +1,55 @@
+/**
+ * The addresses that must stay reachable outside the tunnel: those of the relays, and of the name servers that know them.
+ */
+
+import type { HostPort } from "../../../base/address.ts";
+import { withDeadline } from "../../../base/async.ts";
+import { type IpAddress, parseIp } from "../../../base/ip.ts";
+import { resolveHost } from "../../../io/system/resolve_host.ts";
+
+/** An address and port outside the tunnel. */
+export interface Endpoint {
+  readonly address: IpAddress;
+  readonly port: number;
+}
+
+/** Milliseconds that looking up one relay may take. */
+const LOOKUP_TIMEOUT = 5_000;
+
+const DNS_PORT = 53;
+
+/** Remembers where relays are: a name that cannot be looked up now keeps the addresses it had. */
+export class RelayAddresses {
+  readonly #relays: readonly HostPort[];
+  readonly #known = new Map<string, readonly IpAddress[]>();
+  #nameServers: readonly IpAddress[] = [];
+
+  constructor(relays: readonly HostPort[]) {
+    this.#relays = relays;
+  }
+
+  /** Looks every relay up. */
+  async refresh(): Promise<void> {
+    await Promise.all(this.#relays.map(async ({ hostname }) => {
+      const found = await withDeadline(LOOKUP_TIMEOUT, () => resolveHost(hostname)).catch(() => []);
+      const addresses = found.map(parseIp).filter((address) => address !== undefined);
+      if (addresses.length > 0) this.#known.set(hostname, addresses);
+    }));
+  }
+
+  /** Notes the system's name servers, from the text of resolv.conf: without them a relay's name leads nowhere. */
+  useNameServers(resolvConf: string): void {
+    if (this.#relays.every(({ hostname }) => parseIp(hostname) !== undefined)) return;
+    this.#nameServers = resolvConf.split("\n")
+      .map((line) => parseIp(/^\s*nameserver\s+(\S+)/.exec(line)?.[1] ?? ""))
+      .filter((address) => address !== undefined);
+  }
+
+  /** Everything that must stay reachable. */
+  endpoints(): Endpoint[] {
+    const relays = this.#relays.flatMap(({ hostname, port }) =>
+      (this.#known.get(hostname) ?? []).map((address) => ({ address, port }))
+    );
+    return [...relays, ...this.#nameServers.map((address) => ({ address, port: DNS_PORT }))];
+  }
+}

@@ -1,0 +1,54 @@
+/**
+ * Which addresses a relay's tunnels use: the pools, by default one that follows from the trust domain, and the fixed
+ * addresses of identities.
+ */
+
+import { type IpAddress, ipFromBytes, type IpPrefix, prefixOf } from "../../../base/ip.ts";
+import { utf8 } from "../../../base/bytes.ts";
+import type { RelayTunnelConfig } from "../../../config/schema/tunnel.ts";
+import type { Reservations } from "../../../core/ipam.ts";
+
+/** The pools of one relay. */
+export interface Pools {
+  readonly ipv4: IpPrefix | null;
+  readonly ipv6: IpPrefix | null;
+}
+
+/** The pools that a config asks for. */
+export async function poolsOf(
+  { ipv4, ipv6 }: Pick<RelayTunnelConfig, "ipv4" | "ipv6">,
+  trustDomain: string,
+): Promise<Pools> {
+  return { ipv4, ipv6: ipv6 === undefined ? await localPrefix(trustDomain) : ipv6 };
+}
+
+/** Fixed addresses by SPIFFE ID, from the names that policies use. */
+export function reservationsOf(
+  reservations: Readonly<Record<string, readonly IpAddress[]>>,
+  trustDomain: string,
+): Reservations {
+  const byId = new Map<string, readonly IpAddress[]>();
+  for (const [name, addresses] of Object.entries(reservations)) {
+    for (const id of idsOf(name, trustDomain)) byId.set(id, addresses);
+  }
+  return byId;
+}
+
+/**
+ * RFC 4193 §3.2.2 wants 40 bits that no other site is likely to have: here they come from the name of the trust domain, so
+ * that every relay of a network has the same prefix without being told.
+ */
+async function localPrefix(trustDomain: string): Promise<IpPrefix> {
+  const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", utf8(`tunnels of ${trustDomain}`)));
+  const address = new Uint8Array(16);
+  address[0] = 0xfd;
+  address.set(digest.subarray(0, 5), 1);
+  return prefixOf(ipFromBytes(address), 64);
+}
+
+/** `alice` is any agent or user of that name: whoever comes first has the address. */
+function idsOf(name: string, trustDomain: string): string[] {
+  if (name.startsWith("spiffe://")) return [name];
+  const paths = name.includes("/") ? [name] : [`agent/${name}`, `user/${name}`];
+  return paths.map((path) => `spiffe://${trustDomain}/${path}`);
+}
