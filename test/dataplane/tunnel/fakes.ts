@@ -15,6 +15,8 @@ export class FakeDevice implements PacketDevice {
   reads = 0;
   /** Thrown by the next calls. */
   fault: Error | undefined;
+  /** What the next writes say the kernel refused. */
+  refuses = 0;
   #waiting: Uint8Array[] = [];
   #closed = false;
   #wake: ((open: boolean) => void) | undefined;
@@ -51,7 +53,7 @@ export class FakeDevice implements PacketDevice {
     for (let i = 0; i < batch.count; i++) {
       this.written.push(batch.bytes.slice(batch.starts[i], batch.ends[i]));
     }
-    return 0;
+    return this.refuses;
   }
 
   setMtu(mtu: number): void {
