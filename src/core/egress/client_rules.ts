@@ -1,7 +1,7 @@
 /** The rules of one identity, compiled: judges the first packet of each flow, first match wins. */
 
 import { type IpPrefix, type IpRange, prefixRange, rangeToPrefixes } from "../../base/ip.ts";
-import type { EgressAction, EgressIdentity, PortRange } from "./document.ts";
+import type { EgressAction, EgressIdentity } from "./document.ts";
 import { type Flow, FLOW_KIND, PROTOCOL, type Verdict } from "./flow.ts";
 import type { FqdnTable } from "./fqdn_table.ts";
 import type { IdentityMatcher } from "./identity_matcher.ts";
@@ -29,7 +29,8 @@ export interface CompiledRule {
   readonly verdict: Verdict;
   /** One byte per protocol number, or null for all. */
   readonly protocols: Uint8Array | null;
-  readonly ports: readonly PortRange[] | null;
+  /** First and last of each range, or null for all. */
+  readonly ports: Uint16Array | null;
   readonly target:
     | { readonly type: "prefixes"; readonly all: PrefixSet; readonly insidePools: PrefixSet }
     | { readonly type: "names"; readonly matcher: NameMatcher }
@@ -69,10 +70,12 @@ export class ClientRules {
     flow.name = "";
     if (flow.kind === FLOW_KIND.STRAY_FRAGMENT) return STRAY_FRAGMENT;
     if (!isRoutable(flow)) return NOT_ROUTABLE;
-    const { protocol } = flow;
+    const { protocol, port } = flow;
+    const hasPort = protocol === PROTOCOL.TCP || protocol === PROTOCOL.UDP;
     for (const rule of this.#rules) {
       if (rule.protocols !== null && rule.protocols[protocol] !== 1) continue;
-      if (rule.ports !== null && !matchesPorts(rule.ports, flow)) continue;
+      // The identifier of an ICMP echo stands where ports do, but is none.
+      if (rule.ports !== null && !(hasPort && containsPort(rule.ports, port))) continue;
       if (matchesTarget(rule, flow, sight)) return rule.verdict;
     }
     return flow.inPool ? NO_RULE_MATCHED.drop : NO_RULE_MATCHED[this.#options.defaultAction];
@@ -97,10 +100,9 @@ const NO_RULE_MATCHED: Readonly<Record<EgressAction, Verdict>> = {
 const NOT_ROUTABLE: Verdict = { action: "drop", rule: "", reason: "not_routable" };
 const STRAY_FRAGMENT: Verdict = { action: "drop", rule: "", reason: "fragment_without_first" };
 
-/** The identifier of an ICMP echo stands where ports do, but is none. */
-function matchesPorts(ports: readonly PortRange[], { protocol, port }: Flow): boolean {
-  if (protocol !== PROTOCOL.TCP && protocol !== PROTOCOL.UDP) return false;
-  return ports.some(({ first, last }) => first <= port && port <= last);
+function containsPort(ports: Uint16Array, port: number): boolean {
+  for (let i = 0; i < ports.length; i += 2) if (ports[i]! <= port && port <= ports[i + 1]!) return true;
+  return false;
 }
 
 /** What is broad never opens a pool: only rules that name identities or addresses inside it do. */

@@ -112,6 +112,8 @@ const ECHO_REPLY_6 = 129;
 export class Flow implements FlowEntry {
   /** See {@linkcode flowMeta}. */
   readonly meta: number;
+  readonly version: 4 | 6;
+  readonly protocol: number;
   /** Source port in the upper half, destination port in the lower. */
   readonly ports: number;
   readonly src0: number;
@@ -157,6 +159,8 @@ export class Flow implements FlowEntry {
   /** A flow of a client's own packet. */
   constructor(packet: EgressPacket, { meta, ports, now }: { meta: number; ports: number; now: number }) {
     this.meta = meta;
+    this.version = packet.version;
+    this.protocol = packet.protocol;
     this.ports = ports;
     this.src0 = packet.src0 | 0;
     this.src1 = packet.src1 | 0;
@@ -170,16 +174,8 @@ export class Flow implements FlowEntry {
     this.seen = now;
   }
 
-  get version(): 4 | 6 {
-    return (this.meta & 15) === 4 ? 4 : 6;
-  }
-
   get kind(): number {
     return (this.meta >>> 4) & 15;
-  }
-
-  get protocol(): number {
-    return this.meta >>> 8;
   }
 
   get port(): number {

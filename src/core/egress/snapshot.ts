@@ -1,12 +1,11 @@
 /** An egress document compiled; a snapshot never changes, a reload makes a new one. */
 
-import type { IpPrefix } from "../../base/ip.ts";
+import { ipBits, type IpPrefix, ipWords } from "../../base/ip.ts";
 import { ClientRules, type ClientRulesOptions, type CompiledRule } from "./client_rules.ts";
-import type { EgressDocument, EgressIdentity, EgressRule } from "./document.ts";
+import type { EgressDocument, EgressIdentity, EgressRule, PortRange } from "./document.ts";
 import { EVERYBODY, IdentityMatcher, wordsFor } from "./identity_matcher.ts";
 import { NameMatcher } from "./name_matcher.ts";
 import { isRoutable, liesWithin, PrefixSet } from "./prefix_set.ts";
-import { ipBits, ipWords } from "../../base/ip.ts";
 
 /** How to compile. */
 export interface EgressCompileOptions {
@@ -41,10 +40,11 @@ export function compileEgress(document: EgressDocument, options: EgressCompileOp
       document.resolvers.map(({ version, value }) => ({ version, first: value, length: ipBits(version) })),
     ),
   };
+  const tables = new Tables();
   const exact = new Map<string, CompiledRule[]>();
   const byAttribute: { readonly attribute: string; readonly rules: CompiledRule[] }[] = [];
   for (const { client, rules } of document.clients) {
-    const compiled = rules.flatMap((rule) => compileRule(rule, options));
+    const compiled = rules.flatMap((rule) => compileRule(rule, { ...options, tables }));
     if (client.startsWith("#") && client !== EVERYBODY) {
       byAttribute.push({ attribute: client.slice(1), rules: compiled });
     } else exact.set(client, [...exact.get(client) ?? [], ...compiled]);
@@ -68,12 +68,14 @@ export function compileEgress(document: EgressDocument, options: EgressCompileOp
 }
 
 /** No rule where it can match nothing that leaves at the relay. */
-function compileRule(rule: EgressRule, options: EgressCompileOptions): CompiledRule[] {
-  const { pools, trustDomain } = options;
+function compileRule(
+  rule: EgressRule,
+  { pools, trustDomain, tables }: EgressCompileOptions & { readonly tables: Tables },
+): CompiledRule[] {
   const common = {
     verdict: { action: rule.action, rule: rule.id, reason: "rule" },
-    protocols: rule.protocols === null ? null : protocolTable(rule.protocols),
-    ports: rule.ports,
+    protocols: rule.protocols && tables.protocols(rule.protocols),
+    ports: rule.ports && tables.ports(rule.ports),
     names: [],
   } as const;
   const routes = (prefixes: readonly IpPrefix[]) => rule.action === "allow" ? prefixes : [];
@@ -113,10 +115,29 @@ const EVERYWHERE: readonly IpPrefix[] = [
   { version: 6, first: 0n, length: 0 },
 ];
 
-function protocolTable(protocols: readonly number[]): Uint8Array {
-  const table = new Uint8Array(256);
-  for (const protocol of protocols) table[protocol] = 1;
-  return table;
+/** Rules of equal protocols and ports share their tables: a list of many rules then stays in the processor's cache. */
+class Tables {
+  readonly #protocols = new Map<string, Uint8Array>();
+  readonly #ports = new Map<string, Uint16Array>();
+
+  protocols(protocols: readonly number[]): Uint8Array {
+    const key = protocols.join();
+    const known = this.#protocols.get(key);
+    if (known !== undefined) return known;
+    const table = new Uint8Array(256);
+    for (const protocol of protocols) table[protocol] = 1;
+    this.#protocols.set(key, table);
+    return table;
+  }
+
+  ports(ports: readonly PortRange[]): Uint16Array {
+    const bounds = ports.flatMap(({ first, last }) => [first, last]);
+    const known = this.#ports.get(bounds.join());
+    if (known !== undefined) return known;
+    const table = Uint16Array.from(bounds);
+    this.#ports.set(bounds.join(), table);
+    return table;
+  }
 }
 
 function findWarnings(document: EgressDocument): EgressWarning[] {
