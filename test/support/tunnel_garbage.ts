@@ -29,10 +29,13 @@ function garbage(number: number): Uint8Array<ArrayBuffer> {
   const packet = [...HEADER, ...noise.subarray(0, size)];
   packet[2] = packet.length >> 8;
   packet[3] = packet.length & 255;
+  if (number % 6 === 1) packet[9] = 253;
+  // Every other header's checksum is right, so that packets get past the first look.
+  if (number % 12 < 6) [packet[10], packet[11]] = headerChecksum(packet);
   switch (number % 6) {
     case 0: // no IP packet at all
       return new Uint8Array([0, ...noise.subarray(0, size)]);
-    case 1: // whole, but from an address that is not the sender's, the checksum wrong or not
+    case 1: // whole, of a protocol nobody looks into, but from an address that is not the sender's
       return new Uint8Array([0, ...packet]);
     case 2: // cut
       return new Uint8Array([0, ...packet.slice(0, number % packet.length)]);
@@ -55,6 +58,13 @@ function garbage(number: number): Uint8Array<ArrayBuffer> {
     default: // no context id at all, or nothing
       return noise.subarray(0, number % 3);
   }
+}
+
+function headerChecksum(header: readonly number[]): readonly [number, number] {
+  let sum = 0;
+  for (let i = 0; i < HEADER.length; i += 2) sum += (header[i]! << 8) + header[i + 1]!;
+  const folded = ~((sum & 0xffff) + (sum >> 16)) & 0xffff;
+  return [folded >> 8, folded & 255];
 }
 
 async function main(

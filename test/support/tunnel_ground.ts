@@ -183,6 +183,13 @@ export class TunnelGround implements AsyncDisposable {
     return ManagedProcess.spawn(this.#wrapOf(name)(command), { name: `${command[0]} on ${name}` });
   }
 
+  /** Makes the way between agents and relay take no packets above that size, as a narrow access network does. */
+  async narrowAccess(mtu: number): Promise<void> {
+    for (const name of ["agent1", "agent2", "relay"] as const) {
+      await this.run(name, ["ip", "link", "set", "eth0", "mtu", `${mtu}`]);
+    }
+  }
+
   /** Routes a prefix back to the relay, as an operator does who runs it without NAT. */
   async routeBack(prefix: string): Promise<void> {
     const via = prefix.includes(":") ? WAN.relay6 : WAN.relay;

@@ -46,7 +46,7 @@ export async function ping(
   ]);
   const [, sent, received] = /(\d+) packets transmitted, (\d+) received/.exec(text) ?? [];
   if (sent === undefined) throw new Error(`ping could not run: ${text}`);
-  const [, mtu] = /mtu ?= ?(\d+)/.exec(text) ?? [];
+  const [, mtu] = /mtu[ =:]+(\d+)/.exec(text) ?? [];
   const [, average] = /= [\d.]+\/([\d.]+)\//.exec(text) ?? [];
   return {
     sent: Number(sent),
