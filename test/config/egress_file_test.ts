@@ -172,7 +172,11 @@ const TABLE: [what: string, text: string, ...lines: string[]][] = [
     `${AT}:27: not YAML: this field is given twice`,
   ],
   ["no clients", "version: '1.0'", `${AT}:1: clients: is missing`],
-  ["another version", "version: '2.0'\nclients: {}", `${AT}:10: version = "2.0": expected 1.0 or 1; did you mean 1.0?`],
+  [
+    "another version",
+    "version: '2.0'\nclients: {}",
+    `${AT}:10: version = "2.0": expected 1.0 or 1; did you mean 1.0?`,
+  ],
   [
     "a slip in a rule's field",
     rule("type: default, action: allow, port: [443]"),
