@@ -101,6 +101,7 @@ export class TunnelClient {
   setLink(link: TunnelLink | undefined): void {
     if (link === undefined && this.#link !== undefined) this.#unlinkedSince = this.#options.now();
     this.#link = link;
+    this.#attempts = 0;
     this.#followMtu();
     this.#resume?.();
   }
@@ -136,7 +137,6 @@ export class TunnelClient {
   /** Follows the link's MTU and looks again at a link that takes nothing. Call it about once a second. */
   tick(): void {
     this.#followMtu();
-    this.#attempts = 0;
     this.#resume?.();
   }
 
@@ -253,7 +253,6 @@ export class TunnelClient {
       if (asks) void writable(link).then(resolve);
     });
     this.#resume = undefined;
-    if (asks) await this.#turn();
   }
 
   #turn(): Promise<void> {

@@ -197,9 +197,7 @@ export class Forwarder {
 
   /** Names are learned before the answer is delivered: the peer's next packet may already go to what it said. */
   #learn(session: TunnelSession, bytes: Uint8Array, start: number, end: number): void {
-    const { headerLength, fragmentOffset, moreFragments } = this.#view;
-    if (fragmentOffset !== 0 || moreFragments) return;
-    const answer = readDnsAnswer(bytes, start + headerLength + UDP_HEADER, end);
+    const answer = readDnsAnswer(bytes, start + this.#view.headerLength + UDP_HEADER, end);
     if (answer === undefined || !session.client.isWatched(answer.question)) return;
     if (session.client.learn(answer, this.#view, this.#now)) this.#options.onLearned?.(session);
   }

@@ -28,8 +28,8 @@ export function isIcmpError(view: PacketView): boolean {
   return type >= UNREACHABLE && type <= REDIRECT || type === TIME_EXCEEDED || type === PARAMETER_PROBLEM;
 }
 
-/** Tells whether the packet `inner` came from where the packet `outer` goes, as an ICMP error and what it quotes do. */
+/** Tells whether the packet `inner` came from where the packet `outer` goes, as an ICMP error and what it quotes do. Of one version. */
 export function isAnswerTo(outer: PacketView, inner: PacketView): boolean {
-  return inner.version === outer.version && inner.src3 === outer.dst3 && inner.src2 === outer.dst2 &&
-    inner.src1 === outer.dst1 && inner.src0 === outer.dst0;
+  return inner.src3 === outer.dst3 && inner.src2 === outer.dst2 && inner.src1 === outer.dst1 &&
+    inner.src0 === outer.dst0;
 }

@@ -157,7 +157,6 @@ export class TunnelSession {
     let attempts = 0;
     while (this.#backlog === backlog) {
       await this.#writable();
-      if (this.#backlog !== backlog) return;
       const state = this.#sendFrom(backlog);
       if (state === "empty") {
         this.#backlog = undefined;

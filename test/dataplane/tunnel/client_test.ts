@@ -124,6 +124,14 @@ Deno.test("the relay sends what it should not: to others, from outside the route
   assert.deepEqual(ground.errors, []);
 });
 
+Deno.test("nobody outside speaks in our name, however wide the routes are", async () => {
+  const ground = new ClientGround();
+  ground.client.setRoutes(routes(["0.0.0.0/0", "::/0"]));
+  await ground.receive(udp({ src: ALICE, dst: ALICE }), udp({ src: ALICE6, dst: ALICE6 }));
+  assert.deepEqual(ground.device.written, []);
+  assert.deepEqual(ground.client.counters.drops(), { spoofed_source: 2 });
+});
+
 Deno.test("[RFC9484-7.2.1] an ICMP error about a packet of ours may come from anywhere", async () => {
   const ground = new ClientGround();
   const errors = [GATEWAY, STRANGER, SERVER].map((src) =>
@@ -263,6 +271,35 @@ Deno.test("a link that says it is writable and takes nothing is asked a few time
     ground.client.tick();
     await ground.turns.run();
     assert.equal(ground.link.sent.length, 3);
+  });
+});
+
+Deno.test("a link that fills up again and again is asked again and again", async () => {
+  const ground = new ClientGround();
+  await ground.running(async () => {
+    ground.link.room = 0;
+    const sent = many(60);
+    await ground.arrive(...sent);
+    for (let i = 0; i < sent.length; i++) {
+      ground.link.grant(1);
+      await settled();
+    }
+    assert.deepEqual(ground.link.sent, sent);
+  });
+});
+
+Deno.test("a new link is asked even where the one before was given up", async () => {
+  const ground = new ClientGround();
+  await ground.running(async () => {
+    ground.link.hasEnded = true;
+    await ground.arrive(...many(3));
+    const next = new FakeLink();
+    next.room = 0;
+    ground.client.setLink(next);
+    await ground.turns.run();
+    next.grant(10);
+    await ground.turns.run();
+    assert.deepEqual(next.sent, many(3));
   });
 });
 

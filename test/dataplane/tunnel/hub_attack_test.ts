@@ -19,7 +19,7 @@ import {
   STRANGER,
   wordRule,
 } from "./hub_ground.ts";
-import { echo, facts, icmpError, packet, tcp, UDP, udp } from "./packets.ts";
+import { echo, facts, icmpError, ICMPV6, packet, tcp, UDP, udp } from "./packets.ts";
 
 const EVERYWHERE = [cidrRule(["0.0.0.0/0", "::/0"])];
 const NOTHING: readonly never[] = [];
@@ -194,6 +194,17 @@ Deno.test("a peer forges ICMP errors: about others' packets, to others, or out o
   );
   assertNothingPassed(ground, alice, bob, mallory);
   assert.deepEqual(mallory.session.counters.drops(), { unsolicited: 7 });
+  // Alice has a flow with the server; what it sent her concerns nobody else.
+  await ground.send(
+    alice,
+    icmpError({
+      src: ALICE,
+      dst: STRANGER,
+      quoted: udp({ src: SERVER, dst: ALICE, srcPort: 9_000, dstPort: 4_000 }),
+    }),
+    packet({ src: ALICE6, dst: SERVER6, protocol: ICMPV6, payload: Uint8Array.of(137, 0, 0, 0, 0, 0, 0, 0) }),
+  );
+  assertNothingPassed(ground, alice, bob, mallory);
 });
 
 Deno.test("agents do not reach one another without a rule that names them", async () => {
@@ -254,13 +265,31 @@ Deno.test("an address that changes hands takes no right along", async () => {
   assert.equal(bob.link.sent.length, 1);
   bob.session.detach();
   await ground.send(alice, flow);
+  assert.deepEqual(alice.session.counters.drops(), { denied: 1 }, "Who is not there is nobody's to reach");
   const carol = ground.join("carol", { addresses: [BOB] });
   await ground.send(alice, flow);
   assert.deepEqual(carol.link.sent, NOTHING);
   carol.session.detach();
+  await ground.send(alice, flow);
   const again = ground.join("bob");
   await ground.send(alice, flow);
   assert.equal(again.link.sent.length, 1);
+});
+
+Deno.test("an identity that comes back under another address is not told of the one before", async () => {
+  const ground = new HubGround();
+  const alice = ground.join("alice", { rules: EVERYWHERE });
+  const before = udp({ src: ALICE, dst: SERVER });
+  await ground.running(async () => {
+    await ground.send(alice, before);
+    alice.session.detach();
+    const again = ground.join("alice", { rules: EVERYWHERE, addresses: ["10.100.0.11"] });
+    await ground.arrive(
+      icmpError({ src: SERVER, dst: "10.100.0.11", quoted: before }),
+      udp({ src: SERVER, dst: "10.100.0.11", srcPort: 9_000, dstPort: 4_000 }),
+    );
+    assert.deepEqual(again.link.sent, NOTHING);
+  });
 });
 
 Deno.test("the relay's gateway opens only to a rule of its own", async () => {
@@ -428,6 +457,19 @@ Deno.test("refusals are answered only so often", async () => {
   ground.now += 1_000;
   for (let i = 0; i < 1_000; i++) alice.session.receive(udp({ src: ALICE, dst: SERVER, dstPort: 1 + i }));
   assert.equal(alice.link.sent.length, 60);
+});
+
+Deno.test("senders of large packets are answered only so often", async () => {
+  const ground = new HubGround();
+  const alice = ground.join("alice", { rules: EVERYWHERE });
+  await ground.running(async () => {
+    await ground.send(alice, udp({ src: ALICE, dst: SERVER }));
+    ground.device.written.length = 0;
+    const large = { srcPort: 9_000, dstPort: 4_000, data: new Uint8Array(1_480) };
+    await ground.arrive(...new Array(1_000).fill(udp({ src: SERVER, dst: ALICE, ...large })));
+    assert.equal(ground.device.written.length, 200);
+    assert.deepEqual(alice.session.counters.drops(), { too_large: 1_000 });
+  });
 });
 
 Deno.test("a refusal is never answered with an error about an error", async () => {

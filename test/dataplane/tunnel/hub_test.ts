@@ -15,7 +15,7 @@ import {
   wordRule,
 } from "./hub_ground.ts";
 import { settled } from "./fakes.ts";
-import { echo, facts, ICMP, icmpError, packet, tcp, UDP, udp } from "./packets.ts";
+import { echo, facts, ICMP, icmpError, ICMPV6, packet, tcp, UDP, udp } from "./packets.ts";
 
 const EVERYWHERE = [cidrRule(["0.0.0.0/0", "::/0"])];
 
@@ -260,6 +260,11 @@ Deno.test("a peer that comes back finds its flows as they were", async () => {
     await ground.arrive(tcp({ src: SERVER, dst: ALICE, srcPort: 443, dstPort: 4_000, flags: 0x12 }));
     assert.equal(second.link.sent.length, 1);
     assert.equal(ground.decisions.length, 1);
+    second.session.detach();
+    ground.now += 301_000;
+    ground.hub.tick();
+    ground.hub.tick();
+    assert.deepEqual([ground.engine.size, ground.closed.length], [0, 1], "And loses them when it stays away");
   });
 });
 
@@ -334,6 +339,32 @@ Deno.test("a fragmented packet passes whole, its fragments by the first's right"
   const last = packet({ ...fragment, payload: whole.slice(1_200), fragmentOffset: 1_200 });
   await ground.send(alice, last, first, last);
   assert.deepEqual(ground.device.written, [first, last]);
+});
+
+Deno.test("later fragments of an ICMPv6 echo are no errors", async () => {
+  const ground = new HubGround();
+  const alice = ground.join("alice", { rules: EVERYWHERE });
+  const whole = echo({ src: ALICE6, dst: SERVER6, size: 1_000 }).subarray(40);
+  const fragment = (offset: number, end: number, more: number) =>
+    packet({
+      src: ALICE6,
+      dst: SERVER6,
+      protocol: 44,
+      payload: Uint8Array.of(
+        ICMPV6,
+        0,
+        offset >> 8,
+        offset & 0xf8 | more,
+        0,
+        0,
+        0,
+        9,
+        ...whole.subarray(offset, end),
+      ),
+    });
+  const fragments = [fragment(0, 800, 1), fragment(800, whole.length, 0)];
+  await ground.send(alice, ...fragments);
+  assert.deepEqual(ground.device.written, fragments);
 });
 
 /** A DNS answer with one A record. */

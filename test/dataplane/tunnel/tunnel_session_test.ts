@@ -53,6 +53,24 @@ Deno.test("a full link gets what waited in order as soon as it takes packets", a
   });
 });
 
+Deno.test("no packet overtakes those that wait", async () => {
+  const ground = new HubGround();
+  const alice = ground.join("alice", { rules: EVERYWHERE });
+  await ground.running(async () => {
+    await openFlow(ground, alice, ALICE);
+    alice.link.room = 0;
+    const sent = answers(ALICE, 30);
+    await ground.arrive(...sent.slice(0, 20));
+    // There is room, and nobody has told yet.
+    alice.link.room = 1_000;
+    await ground.arrive(...sent.slice(20));
+    assert.deepEqual(alice.link.sent, []);
+    alice.link.grant(0);
+    await ground.turns.run();
+    assert.deepEqual(alice.link.sent, sent);
+  });
+});
+
 Deno.test("a session that never drains holds a bounded number of packets and stops nobody", async () => {
   const ground = new HubGround();
   const alice = ground.join("alice", { rules: EVERYWHERE });
