@@ -1,7 +1,6 @@
 /** Reads egress policy files (YAML or JSON) into one document; every mistake is reported as `file:line:column`. */
 
-import type { IpAddress } from "../base/ip.ts";
-import { formatIp } from "../base/ip.ts";
+import { formatIp, type IpAddress } from "../base/ip.ts";
 import type { EgressAction, EgressClientEntry, EgressDocument } from "../core/egress/document.ts";
 import { ConfigError, type ConfigProblem } from "./errors.ts";
 import { parseJsonSource } from "./json_source.ts";
@@ -17,24 +16,26 @@ const MAX_EGRESS_BYTES = 32 * 1024 * 1024;
 
 /** Reads and joins egress policy files. Throws `ConfigError` with code `ERR_POLICY`, naming every problem in every file. */
 export async function loadEgress(paths: readonly string[]): Promise<EgressDocument> {
-  const joined = new EgressJoiner();
+  const texts: PolicyText[] = [];
+  const problems: ConfigProblem[] = [];
   for (const file of paths) {
     try {
-      joined.add({
-        file,
-        text: await readTextFile(file, { code: "ERR_POLICY", maxBytes: MAX_EGRESS_BYTES }),
-      });
+      const text = await readTextFile(file, { code: "ERR_POLICY", maxBytes: MAX_EGRESS_BYTES });
+      texts.push({ file, text });
     } catch (error) {
       if (!(error instanceof ConfigError)) throw error;
-      joined.problems.push(...error.problems);
+      problems.push(...error.problems);
     }
   }
-  return joined.finish();
+  return parseEgress(texts, problems);
 }
 
-/** Parses and joins egress policy texts. */
-export function parseEgress(texts: readonly PolicyText[]): EgressDocument {
-  const joined = new EgressJoiner();
+/** Parses and joins egress policy texts; `problems` found before are reported along with those found here. */
+export function parseEgress(
+  texts: readonly PolicyText[],
+  problems: readonly ConfigProblem[] = [],
+): EgressDocument {
+  const joined = new EgressJoiner(problems);
   for (const text of texts) joined.add(text);
   return joined.finish();
 }
@@ -47,13 +48,17 @@ interface Origin {
 }
 
 class EgressJoiner {
-  readonly problems: ConfigProblem[] = [];
+  readonly #problems: ConfigProblem[];
   readonly #clients: EgressClientEntry[] = [];
   readonly #origins = new Map<string, Origin>();
   readonly #resolvers = new Map<string, IpAddress>();
   #hasResolvers = false;
   #name = "";
   #defaultAction: { readonly action: EgressAction; readonly origin: Origin } | undefined;
+
+  constructor(problems: readonly ConfigProblem[]) {
+    this.#problems = [...problems];
+  }
 
   add({ file, text }: PolicyText): void {
     const format = file.endsWith(".json") ? "JSON" : "YAML";
@@ -63,12 +68,12 @@ class EgressJoiner {
     } catch (error) {
       if (!(error instanceof SourceFault)) throw error;
       const message = `not ${format}: ${error.message}`;
-      this.problems.push({ file, ...placeOf(text, error.offset), field: "", message });
+      this.#problems.push({ file, ...placeOf(text, error.offset), field: "", message });
       return;
     }
     const result = egressSchema.safeParse(source.value);
     if (!result.success) {
-      this.problems.push(...describeIssues(result.error.issues, { file, source, schema: egressSchema }));
+      this.#problems.push(...describeIssues(result.error.issues, { file, source, schema: egressSchema }));
       return;
     }
     const { metadata, default_action, resolvers, clients } = result.data;
@@ -84,7 +89,7 @@ class EgressJoiner {
   }
 
   finish(): EgressDocument {
-    if (this.problems.length > 0) throw new ConfigError("ERR_POLICY", this.problems);
+    if (this.#problems.length > 0) throw new ConfigError("ERR_POLICY", this.#problems);
     return {
       name: this.#name,
       defaultAction: this.#defaultAction?.action ?? "drop",
@@ -110,9 +115,9 @@ class EgressJoiner {
   }
 
   #complain(origin: Origin, first: Origin, message: string): void {
-    if (this.problems.length >= MAX_PROBLEMS) return;
+    if (this.#problems.length >= MAX_PROBLEMS) return;
     const { line, column } = problemAt(first.path, "", first);
-    this.problems.push(
+    this.#problems.push(
       problemAt(origin.path, `${message}, first at ${first.file}:${line}:${column}`, origin),
     );
   }

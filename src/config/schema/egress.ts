@@ -1,9 +1,8 @@
 /** Schema of egress policy files: who may send packets through a tunnel, and where. Reads zgate's files as they are. */
 
 import { z } from "zod";
-import { type IpAddress, type IpPrefix, parseIp, parsePrefix } from "../../base/ip.ts";
-import { formatPrefix, ipBits, prefixRange } from "../../base/ip.ts";
 import { parseHostPort } from "../../base/address.ts";
+import { formatPrefix, type IpAddress, ipBits, type IpPrefix, parseIp, parsePrefix } from "../../base/ip.ts";
 import type { EgressAction, EgressRule, PortRange } from "../../core/egress/document.ts";
 import { unique } from "./common.ts";
 
@@ -48,8 +47,7 @@ const portRange = z.union([z.string(), z.int()], { error: 'expected a port such 
 
 const metadata = z.record(z.string(), z.unknown());
 
-/** Schema of one rule. */
-export const egressRuleSchema = z.strictObject({
+const rule = z.strictObject({
   id: z.string().min(1).max(255).describe("Name for logs; unique among the rules of its client."),
   type: z.enum(RULE_TYPES).describe(
     "`ip_cidr`: addresses; `fqdn`: names, known by the DNS answers that cross the tunnel; `identity`: other clients; " +
@@ -126,7 +124,7 @@ export const egressRuleSchema = z.strictObject({
 const client = z.strictObject({
   description: z.string().max(4_096).exactOptional().describe("For people."),
   metadata: metadata.exactOptional().describe("For people; nothing depends on it."),
-  rules: z.array(egressRuleSchema).max(4_096).superRefine(unique("id"))
+  rules: z.array(rule).max(4_096).superRefine(unique("id"))
     .describe("In order: the first that matches decides."),
 });
 
@@ -164,13 +162,13 @@ function readPrefix(text: string): Read<IpPrefix> {
   if (prefix === undefined) {
     return { fault: "not an address or prefix: write 192.0.2.7, 10.0.0.0/8 or fd00::/8" };
   }
-  const { version, length } = prefix;
+  const { version } = prefix;
   const address = parseIp(text.split("/")[0]!)!;
   if (address.value !== prefix.first) {
     const whole = formatPrefix({ version, first: address.value, length: ipBits(version) });
     return { fault: `has bits set beyond its length: write ${formatPrefix(prefix)} or ${whole}` };
   }
-  if (version === 6 && length > 0 && prefixRange(prefix).first >> 32n === 0xffffn) {
+  if (version === 6 && prefix.first >> 32n === 0xffffn) {
     return { fault: "an IPv4 address in IPv6 form, which packets do not have: write it as IPv4" };
   }
   return prefix;

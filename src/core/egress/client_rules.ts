@@ -54,6 +54,8 @@ export interface ClientRulesOptions {
 export class ClientRules {
   /** Patterns of all `fqdn` rules. */
   readonly names: readonly string[];
+  /** Patterns of those that allow. */
+  readonly allowedNames: readonly string[];
   readonly #rules: readonly CompiledRule[];
   readonly #options: ClientRulesOptions;
 
@@ -61,6 +63,9 @@ export class ClientRules {
     this.#rules = rules;
     this.#options = options;
     this.names = [...new Set(rules.flatMap((rule) => rule.names))];
+    this.allowedNames = rules.filter(({ verdict }) => verdict.action === "allow").flatMap((rule) =>
+      rule.names
+    );
   }
 
   /** Decides on a flow; notes in it whether its destination lies in a pool, and the name that let it through. */
@@ -84,6 +89,11 @@ export class ClientRules {
   /** What allow rules let the client reach by address, for the routes it is told of; sorted and joined. */
   routes(): IpPrefix[] {
     return joinPrefixes(this.#rules.flatMap((rule) => rule.routes));
+  }
+
+  /** Tells whether `fqdn` rules can open an address: no peer's, and none that is not routable. */
+  canOpen(address: Destination): boolean {
+    return isRoutable(address) && !this.#options.pools.contains(address);
   }
 
   /** Tells whether answers of a name server are believed. */

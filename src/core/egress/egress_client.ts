@@ -4,7 +4,7 @@
  * it did not ask for, and whatever loses its right loses it for both directions.
  */
 
-import type { IpAddress } from "../../base/ip.ts";
+import { formatIp, type IpAddress, ipFromWords, ipWords } from "../../base/ip.ts";
 import type { ClientRules, PeerResolver, Scene } from "./client_rules.ts";
 import {
   type EgressPacket,
@@ -186,9 +186,22 @@ export class EgressClient {
     return isNew;
   }
 
-  /** The addresses that names in the client's rules have right now. */
+  /** The addresses that `fqdn` rules open right now, and those of flows that began by a name and go on. */
   learnedAddresses(now: number): IpAddress[] {
-    return this.#fqdn.addressesOf(this.#rules?.names ?? [], now);
+    const rules = this.#rules;
+    if (rules === undefined || rules.allowedNames.length === 0) return [];
+    const found = new Map<string, IpAddress>();
+    for (const address of this.#fqdn.addressesOf(rules.allowedNames, now)) {
+      const [dst0, dst1, dst2, dst3] = ipWords(address);
+      const signed = { dst0: dst0 | 0, dst1: dst1 | 0, dst2: dst2 | 0, dst3: dst3 | 0 };
+      if (rules.canOpen({ version: address.version, ...signed })) found.set(formatIp(address), address);
+    }
+    for (const { action, name, version, dst0, dst1, dst2, dst3 } of this.#flows.flows()) {
+      if (action !== "allow" || name === "") continue;
+      const address = ipFromWords(version, dst0, dst1, dst2, dst3);
+      found.set(formatIp(address), address);
+    }
+    return [...found.values()];
   }
 
   /** Removes and returns one flow whose idle time is over; for the engine. */

@@ -35,21 +35,17 @@ export interface EgressPacket {
 }
 
 /** Why a flow is treated as it is. */
-export const EGRESS_REASONS = [
+export type EgressReason =
   /** A rule matched. */
-  "rule",
+  | "rule"
   /** No rule matched. */
-  "default_action",
+  | "default_action"
   /** The destination is loopback, link-local, multicast, broadcast or the like. */
-  "not_routable",
+  | "not_routable"
   /** A later fragment of a packet whose first fragment was not allowed, or not seen. */
-  "fragment_without_first",
+  | "fragment_without_first"
   /** The policy no longer names the client. */
-  "no_rules",
-] as const;
-
-/** One of {@linkcode EGRESS_REASONS}. */
-export type EgressReason = typeof EGRESS_REASONS[number];
+  | "no_rules";
 
 /** What is decided on a flow. */
 export interface Verdict {

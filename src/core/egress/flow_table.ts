@@ -48,6 +48,13 @@ export class FlowTable {
     return this.#size;
   }
 
+  /** All flows. */
+  *flows(): Iterable<Flow> {
+    for (const oldest of this.#oldest) {
+      for (let flow = oldest; flow !== undefined; flow = flow.newer) yield flow;
+    }
+  }
+
   /** The flow of a packet that the client sent. */
   findOutbound(packet: EgressPacket, meta: number, ports: number): Flow | undefined {
     const dst3 = packet.dst3 | 0;

@@ -1,7 +1,7 @@
 /** One client's packets: attacks first, then how flows live, end and change with the rules. */
 
 import assert from "node:assert/strict";
-import { ipWords, parseIp } from "../../../src/base/ip.ts";
+import { formatIp, ipWords, parseIp } from "../../../src/base/ip.ts";
 import type { ClientRules } from "../../../src/core/egress/client_rules.ts";
 import type { EgressClient } from "../../../src/core/egress/egress_client.ts";
 import { EgressEngine } from "../../../src/core/egress/engine.ts";
@@ -300,6 +300,29 @@ Deno.test("a name that turns out to be denied ends the flows to its addresses", 
   assert.equal(client.outbound(packet(spec), 0).action, "allow");
   client.learn(GOOGLE, FROM_8888, 0);
   assert.equal(client.inbound(reply(spec), 0), undefined);
+});
+
+Deno.test("learned addresses are those that rules open, and those of flows that go on", () => {
+  const client = clientOf(
+    rulesOf(NAMES, NAMES.replace("id: names", "id: no").replace("allow", "deny").replace("google", "evil")),
+  );
+  const answer = (question: string, ...addresses: string[]) => ({
+    question,
+    addresses: addresses.map((text) => ({ address: parseIp(text)!, ttl: 60 })),
+  });
+  client.learn(
+    answer("a.google.com", "142.250.0.1", "142.250.0.2", "10.100.0.20", "127.0.0.1", "fe80::1"),
+    FROM_8888,
+    0,
+  );
+  client.learn(answer("a.evil.com", "203.0.113.1"), FROM_8888, 0);
+  const learned = (now: number) => client.learnedAddresses(now).map(formatIp);
+  assert.deepEqual(learned(0), ["142.250.0.1", "142.250.0.2"]);
+  client.outbound(packet({ to: "142.250.0.2" }), 0);
+  client.outbound(packet({ to: "142.250.0.9" }), 0);
+  assert.deepEqual(learned(100_000), ["142.250.0.2"], "its TTL is over, its flow is not");
+  client.setRules(rulesOf(WEB));
+  assert.deepEqual(learned(0), []);
 });
 
 Deno.test("where the policy names resolvers, no other server's answers are believed", () => {

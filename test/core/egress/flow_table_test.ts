@@ -57,6 +57,7 @@ Deno.test("a table finds exactly the flows that a plain map would, both ways, wh
           table.remove(known);
         }
         assert.equal(table.size, model.size);
+        assert.deepEqual(new Set(table.flows()), new Set(model.values()));
         const { outbound, inbound } = find(table, spec);
         assert.equal(outbound, model.get(key));
         // The answer to another ICMP message than an echo has no flow.
