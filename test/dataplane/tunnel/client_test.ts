@@ -293,6 +293,7 @@ Deno.test("a new link is asked even where the one before was given up", async ()
   await ground.running(async () => {
     ground.link.hasEnded = true;
     await ground.arrive(...many(3));
+    for (let i = 0; i < 20; i++) await settled();
     const next = new FakeLink();
     next.room = 0;
     ground.client.setLink(next);

@@ -1,5 +1,6 @@
 /** A hub with real policy and flows over a device and links in memory: alice, bob and carol, and a clock to turn. */
 
+import assert from "node:assert/strict";
 import { type IpAddress, type IpPrefix, parsePrefix, prefixRange } from "../../../src/base/ip.ts";
 import type { EgressAction, EgressIdentity, EgressRule } from "../../../src/core/egress/document.ts";
 import { EgressEngine } from "../../../src/core/egress/engine.ts";
@@ -185,6 +186,13 @@ const ADDRESSES: Readonly<Record<string, readonly string[]>> = {
   bob: [BOB, BOB6],
   carol: [CAROL],
 };
+
+/** Nothing came of it: not outside, not at any of the peers. */
+export function assertNothingPassed(ground: HubGround, ...peers: readonly Peer[]): void {
+  assert.deepEqual(ground.device.written, []);
+  for (const { link } of peers) assert.deepEqual(link.sent, []);
+  assert.deepEqual(ground.errors, []);
+}
 
 /** Addresses of a text, for what takes them parsed. */
 export function addresses(...texts: readonly string[]): IpAddress[] {
