@@ -95,14 +95,12 @@ export class TunnelHub {
   }
 
   /**
-   * Takes a peer in; the session of its identity before is detached and told. Throws `TypeError` when an address is no
-   * free one of a pool.
+   * Takes a peer in; the session of its identity before is detached and told. Throws `TypeError`, having
+   * released the client, when an address is no free one of a pool.
    */
   attach(options: TunnelSessionOptions): TunnelSession {
-    const { identity, addresses } = options;
-    for (const address of addresses) this.#checkAddress(address);
     const session = new TunnelSession(this, options);
-    const replaced = this.#registry.add({ identity: identity.uri, addresses, session });
+    const replaced = this.#register(session, options);
     this.#options.engine.peersChanged();
     if (replaced !== undefined) this.#end(replaced, { replaced: true });
     return session;
@@ -185,6 +183,17 @@ export class TunnelHub {
     } catch (error) {
       session.counters.drop("failed");
       this.failed(error);
+    }
+  }
+
+  #register(session: TunnelSession, options: TunnelSessionOptions): TunnelSession | undefined {
+    const { identity, addresses, client } = options;
+    try {
+      for (const address of addresses) this.#checkAddress(address);
+      return this.#registry.add({ identity: identity.uri, addresses, session });
+    } catch (error) {
+      this.#options.engine.release(client, this.#options.now());
+      throw error;
     }
   }
 

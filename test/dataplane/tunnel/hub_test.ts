@@ -309,6 +309,12 @@ Deno.test("attach() takes only addresses that are a peer's to have", () => {
   ground.join("bob");
   assert.throws(() => ground.join("alice", { addresses: [BOB] }), TypeError);
   assert.equal(ground.hub.sessionOf(identityOf("alice").uri), undefined);
+  // Each refused attempt has let go of its client: only then can it be forgotten.
+  const before = ground.engine.client({ identity: identityOf("alice").uri, rules: undefined });
+  ground.engine.release(before, ground.now);
+  ground.now += 301_000;
+  ground.hub.tick();
+  assert.notEqual(ground.engine.client({ identity: identityOf("alice").uri, rules: undefined }), before);
 });
 
 Deno.test("pings of two peers at one time find their ways back", async () => {
