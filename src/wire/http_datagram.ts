@@ -10,6 +10,9 @@ import { ProtocolError } from "../base/errors.ts";
 import { H3_DATAGRAM_ERROR } from "./h3/codes.ts";
 import { readVarint, varintLength, varintSize, writeVarint } from "./varint.ts";
 
+/** The capsule that carries a payload on the request's stream instead (RFC 9297 §3.5). */
+export const DATAGRAM_CAPSULE = 0x00;
+
 /** A datagram of one request. */
 export interface HttpDatagram {
   /** The request stream; the nearest double above 2^53-1, where no stream of ours can be. */
