@@ -3,6 +3,7 @@
  * relay as a router, or with relay and agent running a tunnel.
  */
 
+import { errorMessage } from "../../src/base/errors.ts";
 import { issueCertificate } from "../../src/identity/pki.ts";
 import { relayServerName } from "../../src/identity/spiffe_id.ts";
 import { compileTool } from "../support/compile_tool.ts";
@@ -21,14 +22,6 @@ const DATAGRAM_PORT = 4500;
 /** How long the first bytes through a fresh tunnel may take. */
 const READY_MS = 20_000;
 const SESSIONS_MS = 120_000;
-
-/** What a tunnel is made of in one scenario. */
-export interface TunnelShape {
-  /** Rules of the agent's policy; the last allows what is measured. */
-  readonly rules: number;
-  /** Tunnels open at the relay, that of the measured agent among them. */
-  readonly sessions: number;
-}
 
 /** Load targets in the internet as seen from agent1, and the nodes between. */
 export class TunnelBench implements AsyncDisposable {
@@ -50,14 +43,13 @@ export class TunnelBench implements AsyncDisposable {
     });
   }
 
-  /** The internet through a tunnel. */
-  static async startTunnel(network: BenchNetwork, shape: TunnelShape): Promise<TunnelBench> {
+  /** The internet through a tunnel, the only one at the relay, by a policy of one rule. */
+  static async startTunnel(network: BenchNetwork): Promise<TunnelBench> {
     return await TunnelBench.#start(network, async (bench) => {
-      await bench.#ground.writeEgress(egressOf(shape.rules));
-      bench.#nodes.set("relay", await bench.#ground.startRelay({}, { log: { level: "warn" } }));
-      const agent = { config: { log: { level: "warn" } }, tunnel: { routes: ["198.51.100.0/24"] } };
+      await bench.#ground.writeEgress(egressOf(1));
+      bench.#nodes.set("relay", await bench.#ground.startRelay({}, { log: { level: "info" } }));
+      const agent = { config: { log: { level: "info" } }, tunnel: { routes: ["198.51.100.0/24"] } };
       bench.#nodes.set("agent", await bench.#ground.startAgent("agent1", agent));
-      if (shape.sessions > 1) await bench.#openSessions(shape.sessions - 1);
     });
   }
 
@@ -75,7 +67,9 @@ export class TunnelBench implements AsyncDisposable {
       await bench.#untilReady(network.netload);
       return bench;
     } catch (error) {
-      throw new Error(`The tunnel's bench did not start\n${bench.lastLines()}`, { cause: error });
+      throw new Error(`The bench did not start: ${errorMessage(error)}\n${bench.lastLines()}`, {
+        cause: error,
+      });
     } finally {
       if (!bench.#ready) await bench[Symbol.asyncDispose]();
     }
@@ -101,6 +95,27 @@ export class TunnelBench implements AsyncDisposable {
     return [...this.#nodes].map(([name, { lines }]) => `--- ${name}\n${lines.slice(-15).join("\n")}`).join(
       "\n",
     );
+  }
+
+  /** Puts a policy of that many rules in force, of which only the last lets the load through. */
+  async setRules(count: number): Promise<void> {
+    const relay = this.#nodes.get("relay")!;
+    const lastLoad = () => relay.lines.findLast((line) => line.includes('"egress_policy_loaded"'));
+    const before = lastLoad();
+    await this.#ground.writeEgress(egressOf(count));
+    await eventually(() => lastLoad() !== before);
+  }
+
+  /** Opens that many more tunnels at the relay, which only exist. */
+  async openSessions(count: number): Promise<void> {
+    const { deployment } = this.#ground;
+    const identities = [];
+    for (let i = 0; i < count; i++) identities.push(await deployment.issue("agent", `idle-${i}`));
+    const holder = this.#ground.spawn(
+      "agent2",
+      script("tunnel_sessions.ts", [RELAY_NAME, this.#ground.relayAddress, ...identities]),
+    );
+    await holder.waitForLine(/^open$/, { timeoutMs: SESSIONS_MS });
   }
 
   /** QUIC datagrams per second from agent1 to the relay's host, between two bare processes. */
@@ -147,17 +162,6 @@ export class TunnelBench implements AsyncDisposable {
     for (const [command, ready] of sinks) await this.#ground.spawn("internet", command).waitForLine(ready);
   }
 
-  async #openSessions(count: number): Promise<void> {
-    const { deployment } = this.#ground;
-    const identities = [];
-    for (let i = 0; i < count; i++) identities.push(await deployment.issue("agent", `idle-${i}`));
-    const holder = this.#ground.spawn(
-      "agent2",
-      script("tunnel_sessions.ts", [RELAY_NAME, this.#ground.relayAddress, ...identities]),
-    );
-    await holder.waitForLine(/^open$/, { timeoutMs: SESSIONS_MS });
-  }
-
   /** An interface that is up says little; only bytes that come back say that the way is open. */
   async #untilReady(netload: string): Promise<void> {
     await eventually(
@@ -174,7 +178,6 @@ export interface BareDatagrams {
   readonly lossPercent: number;
 }
 
-/** A policy of that many rules, of which only the last lets the load through. */
 function egressOf(rules: number): EgressSource {
   const others = Array.from({ length: rules - 1 }, (_, index) => ({
     ...{ id: `other-${index}`, type: "ip_cidr", action: index % 2 === 0 ? "allow" : "deny" },

@@ -28,6 +28,7 @@ export interface UdpLoad {
 const MAX_LOSS_PERCENT = 1;
 const FIRST_RATE = 40_000;
 const MAX_RATE = 2_000_000;
+const MIN_RATE = 2_500;
 const STEP = 1.4;
 /** A sender that reaches less than this share of the rate is itself the limit. */
 const SATURATED = 0.95;
@@ -48,7 +49,7 @@ export async function measureUdp(target: LoadTarget, load: UdpLoad): Promise<Udp
 
 /**
  * The highest rate that arrives with less than 1 % loss: steps up until one fails, then narrows once between the last
- * that passed and the first that failed. 0 when even the first fails.
+ * that passed and the first that failed. Where even the first fails, it steps down; 0 when nothing gets through so.
  */
 export async function searchRate(measure: (rate: number) => Promise<UdpResult>): Promise<number> {
   let best = 0, passed = 0;
@@ -73,6 +74,7 @@ export async function searchRate(measure: (rate: number) => Promise<UdpResult>):
     if (outcome === "failed" && passed > 0) await attempt((passed + rate) / 2);
     break;
   }
+  for (let rate = FIRST_RATE / STEP; best === 0 && rate >= MIN_RATE; rate /= STEP) await attempt(rate);
   return best;
 }
 

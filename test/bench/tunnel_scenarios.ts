@@ -10,8 +10,8 @@ import {
   type Scenario,
   type Subject,
 } from "./measurement.ts";
-import type { Row, Target } from "./report.ts";
-import { TunnelBench, type TunnelShape } from "./tunnel_bench.ts";
+import { median, type Row, type Target } from "./report.ts";
+import { TunnelBench } from "./tunnel_bench.ts";
 import { measureUdp, searchUdpRate } from "./tunnel_load.ts";
 
 const DIRECTIONS = ["up", "down"] as const;
@@ -21,14 +21,14 @@ const PACKET_SIZE = 1_200;
 const PROBE_SIZE = 64;
 /** Packets per second while CPU time per packet is taken: well below what gets through. */
 const COST_RATE = 40_000;
+const COST_MS = 2_000;
 /** Packets that a QUIC stack hands to the kernel in one piece. */
 const SEGMENTS = 16;
 /** Largest growth of the cost per packet that still counts as flat, on cores shared with others. */
 const FLAT = 1.15;
 
-const PLAIN: TunnelShape = { rules: 1, sessions: 1 };
-const MANY_RULES: TunnelShape = { rules: 200, sessions: 1 };
-const MANY_SESSIONS: TunnelShape = { rules: 1, sessions: 250 };
+const MANY_RULES = 200;
+const MANY_SESSIONS = 250;
 
 /** In the order in which they run. */
 export const TUNNEL_SCENARIOS: readonly Scenario[] = [
@@ -36,16 +36,35 @@ export const TUNNEL_SCENARIOS: readonly Scenario[] = [
     measurements: [...wayRows("raw forwarding", {}), datagramRow("bare QUIC: 1,200 B datagrams")],
     start: async (network) => subjectOf(network, await TunnelBench.startRaw(network)),
   },
-  tunnelScenario(PLAIN, [
-    ...wayRows("tunnel", { bulk: { atLeast: 1_000 }, packets: { atLeast: 100_000 } }),
-    packetRow("tunnel: 1,200 B UDP up, sent by segmentation offload", {
-      direction: "up",
-      segments: SEGMENTS,
-    }),
-    costRow(PLAIN),
-  ]),
-  tunnelScenario(MANY_RULES, [costRow(MANY_RULES)]),
-  tunnelScenario(MANY_SESSIONS, [costRow(MANY_SESSIONS)]),
+  {
+    measurements: [
+      ...wayRows("tunnel", { bulk: { atLeast: 1_000 }, packets: { atLeast: 100_000 } }),
+      packetRow("tunnel: 1,200 B UDP up, sent by segmentation offload", {
+        direction: "up",
+        segments: SEGMENTS,
+      }),
+      costRow("tunnel: relay per packet"),
+      growthRow(
+        `tunnel: relay per packet, ${MANY_RULES} rules against 1`,
+        (tunnel, runs) =>
+          repeat(runs, async () => {
+            const few = await measureCost(tunnel);
+            await tunnel.setRules(MANY_RULES);
+            const many = await measureCost(tunnel);
+            await tunnel.setRules(1);
+            return { few, many };
+          }),
+      ),
+      // The last: the sessions stay.
+      growthRow(`tunnel: relay per packet, ${MANY_SESSIONS} sessions against 1`, async (tunnel, runs) => {
+        const few = await repeat(runs, () => measureCost(tunnel));
+        await tunnel.openSessions(MANY_SESSIONS - 1);
+        const many = await repeat(runs, () => measureCost(tunnel));
+        return few.map((cost, index) => ({ few: cost, many: many[index]! }));
+      }),
+    ],
+    start: async (network) => subjectOf(network, await TunnelBench.startTunnel(network)),
+  },
 ];
 
 /** Rows that follow from others, as far as those were measured. */
@@ -72,12 +91,6 @@ export function derivedTunnelRows(rows: readonly Row[]): Row[] {
       by: (tunnel, raw) => tunnel - raw,
       target: { atMost: 250 },
     }),
-    ...ratio("tunnel: cost per packet, 200 rules against 1", [costName(MANY_RULES), costName(PLAIN)], {
-      atMost: FLAT,
-    }),
-    ...ratio("tunnel: cost per packet, 250 sessions against 1", [costName(MANY_SESSIONS), costName(PLAIN)], {
-      atMost: FLAT,
-    }),
   ];
 }
 
@@ -97,13 +110,6 @@ function compare(
     to = rows.find((row) => row.name === comparison.to);
   if (of === undefined || to === undefined) return [];
   return [rowOf(name, { unit, runs: [by(of.figure, to.figure)], target })];
-}
-
-function tunnelScenario(shape: TunnelShape, measurements: readonly Measurement[]): Scenario {
-  return {
-    measurements,
-    start: async (network: BenchNetwork) => subjectOf(network, await TunnelBench.startTunnel(network, shape)),
-  };
 }
 
 function subjectOf(network: BenchNetwork, tunnel: TunnelBench): Subject & AsyncDisposable {
@@ -143,38 +149,60 @@ function packetRow(
   };
 }
 
+/** CPU time per packet that arrived, in microseconds. */
+interface Cost {
+  readonly relay: number;
+  readonly agent: number;
+}
+
+async function measureCost(tunnel: TunnelBench): Promise<Cost> {
+  const { udp, udpload } = tunnel;
+  const load = { size: PACKET_SIZE, rate: COST_RATE, milliseconds: COST_MS, direction: "up" } as const;
+  const before = tunnel.cpuSeconds();
+  const { received } = await measureUdp(udp, { ...load, udpload });
+  const after = tunnel.cpuSeconds();
+  const micros = (node: string) => (after[node]! - before[node]!) / received * 1e6;
+  return { relay: micros("relay"), agent: micros("agent") };
+}
+
 /** CPU time of the relay per packet it passed on; the agent's is the note. */
-function costRow(shape: TunnelShape): Measurement {
-  const name = costName(shape);
+function costRow(name: string): Measurement {
   return {
     name,
-    measure: async (subject, { seconds, runs }) => {
-      const tunnel = tunnelOf(subject);
-      const load = {
-        size: PACKET_SIZE,
-        rate: COST_RATE,
-        milliseconds: seconds * 1_000,
-        direction: "up",
-      } as const;
-      const results = await repeat(runs, async () => {
-        const before = tunnel.cpuSeconds();
-        const { received } = await measureUdp(tunnel.udp, { ...load, udpload: tunnel.udpload });
-        const after = tunnel.cpuSeconds();
-        const micros = (node: string) => (after[node]! - before[node]!) / received * 1e6;
-        return { relay: micros("relay"), agent: micros("agent") };
-      });
-      const agent = rowOf(name, { unit: "us CPU", runs: results.map((result) => result.agent) }).figure;
+    measure: async (subject, { runs }) => {
+      const costs = await repeat(runs, () => measureCost(tunnelOf(subject)));
+      const agent = median(costs.map((cost) => cost.agent)).toFixed(1);
       return {
-        ...rowOf(name, { unit: "us CPU", runs: results.map((result) => result.relay) }),
-        note: `at ${COST_RATE} packets/s up; agent ${agent.toFixed(1)} us`,
+        ...rowOf(name, { unit: "us CPU", runs: costs.map((cost) => cost.relay) }),
+        note: `at ${COST_RATE} packets/s up; agent ${agent} us`,
       };
     },
   };
 }
 
-function costName({ rules, sessions }: TunnelShape): string {
-  const count = (number: number, what: string) => `${number} ${what}${number === 1 ? "" : "s"}`;
-  return `tunnel: relay per packet, ${count(rules, "rule")}, ${count(sessions, "session")}`;
+/** How the relay's CPU time per packet grows, measured in pairs within one start of the product. */
+function growthRow(
+  name: string,
+  measurePairs: (
+    tunnel: TunnelBench,
+    runs: number,
+  ) => Promise<readonly { readonly few: Cost; readonly many: Cost }[]>,
+): Measurement {
+  return {
+    name,
+    measure: async (subject, { runs }) => {
+      const pairs = await measurePairs(tunnelOf(subject), runs);
+      const few = pairs.map((pair) => pair.few.relay), many = pairs.map((pair) => pair.many.relay);
+      return {
+        ...rowOf(name, {
+          unit: "times",
+          runs: many.map((cost, index) => cost / few[index]!),
+          target: { atMost: FLAT },
+        }),
+        note: `${median(few).toFixed(1)} us to ${median(many).toFixed(1)} us`,
+      };
+    },
+  };
 }
 
 /** What two processes with nothing but a QUIC connection between them reach: no tunnel can be faster. */

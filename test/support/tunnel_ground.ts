@@ -51,6 +51,8 @@ export type EgressSource = Readonly<Record<string, unknown>>;
 export interface TunnelGroundOptions {
   /** Egress policy; default: every agent may go anywhere in the internet. */
   readonly egress?: EgressSource;
+  /** Services of the dial policy; default none, so that many agents have no views of each other to keep. */
+  readonly services?: DeploymentOptions["services"];
   /** Runs nodes with another program, such as a compiled binary. */
   readonly program?: DeploymentOptions["program"];
 }
@@ -90,12 +92,9 @@ export class TunnelGround implements AsyncDisposable {
 
   /** Makes the hosts and starts the internet's services; no node runs yet. */
   static async create(options: TunnelGroundOptions = {}): Promise<TunnelGround> {
-    const { egress = OPEN_EGRESS, program } = options;
+    const { egress = OPEN_EGRESS, services = [], program } = options;
     const network = await Network.create(HOSTS);
-    const deployment = await Deployment.create({
-      services: [{ name: "web" }],
-      ...(program ? { program } : {}),
-    });
+    const deployment = await Deployment.create({ services, ...(program ? { program } : {}) });
     const ground = new TunnelGround(network, deployment);
     try {
       await ground.#connect();
