@@ -4,18 +4,21 @@
 #   docker build -t ginnel .
 #   docker run -v ./relay:/etc/ginnel:ro -p 4433:4433/udp -p 4433:4433/tcp -p 127.0.0.1:8080:8080 ginnel
 #
-# The builder runs on the machine's own architecture and makes the file for the wanted one, so that building for
-# another needs no emulation. Without access to Deno's download server, build with
+# With a tunnel, which needs one capability and one device (and no privileged container):
+#
+#   docker run --cap-add NET_ADMIN --device /dev/net/tun --sysctl net.ipv4.ip_forward=1 \
+#     --sysctl net.ipv6.conf.all.forwarding=1 … ginnel
+#
+# The builder runs on the machine's own architecture and makes the file for the wanted one; only the last stage, which
+# installs two packages, is emulated when that is another. Without access to Deno's download server, build with
 # `--build-arg GINNEL_PACK=selfextract`: the file is then made from npm packages.
 FROM --platform=$BUILDPLATFORM node:22-bookworm AS build
 ARG TARGETARCH=amd64
 ARG GINNEL_PACK=compile
-RUN if [ "$GINNEL_PACK" != compile ]; then \
-      case "$(dpkg --print-architecture)" in amd64) other=aarch64 ;; *) other=x86-64 ;; esac && \
-      apt-get update && \
-      apt-get install -y --no-install-recommends gcc libc6-dev "gcc-$other-linux-gnu" && \
-      rm -rf /var/lib/apt/lists/*; \
-    fi
+RUN case "$(dpkg --print-architecture)" in amd64) other=aarch64 ;; *) other=x86-64 ;; esac && \
+    apt-get update && \
+    apt-get install -y --no-install-recommends gcc libc6-dev "gcc-$other-linux-gnu" && \
+    rm -rf /var/lib/apt/lists/*
 WORKDIR /build
 COPY deno.json deno.lock compile.sh main.ts ./
 COPY src src
@@ -27,12 +30,19 @@ RUN case "$TARGETARCH" in \
     GINNEL_MEASURE=no ./compile.sh "$arch" && \
     mv "dist/ginnel-linux-$arch" /ginnel
 
-# Small, with the GNU C library that the runtime needs. Nothing is run in this stage.
+# Small, with the GNU C library that the runtime needs, and `ip` and `nft` for tunnels. The capability is only
+# permitted: a container that was not given NET_ADMIN starts without it. Everything in one layer, because marking a
+# file that an earlier one brought would store it twice.
 FROM debian:bookworm-slim
-COPY --from=build --chmod=0755 /ginnel /usr/local/bin/ginnel
+RUN --mount=type=bind,from=build,source=/ginnel,target=/mnt/ginnel \
+    apt-get update && \
+    apt-get install -y --no-install-recommends iproute2 libcap2-bin nftables && \
+    rm -rf /var/lib/apt/lists/* && \
+    install -m 0755 /mnt/ginnel /usr/local/bin/ginnel && \
+    setcap cap_net_admin+p /usr/local/bin/ginnel
 
-# No capability is needed: the ports are high. The config, with the identity it names, is mounted at /etc/ginnel
-# and must be readable by this user (an identity file by this user alone).
+# Without a tunnel no capability is needed: the ports are high. The config, with the identity it names, is mounted
+# at /etc/ginnel and must be readable by this user (an identity file by this user alone).
 USER 10001:10001
 WORKDIR /etc/ginnel
 EXPOSE 4433/udp 4433/tcp 8080/tcp

@@ -5,8 +5,9 @@
 #   ./compile.sh aarch64         one of them
 #
 # It uses `deno compile`. Where the runtime that needs cannot be downloaded, it packs the npm-distributed Deno
-# into a self-extracting file of the same name and use instead (src/cli/selfextract); that takes npm, tar, and
-# a C compiler for each architecture: gcc, and gcc-aarch64-linux-gnu or gcc-x86-64-linux-gnu for the other one.
+# into a self-extracting file of the same name and use instead (src/cli/selfextract); that takes npm and tar.
+# Either way takes a C compiler for each architecture, for the library that speaks to TUN interfaces: gcc, and
+# gcc-aarch64-linux-gnu or gcc-x86-64-linux-gnu for the other one.
 #
 #   GINNEL_PACK=auto|compile|selfextract   which way to go; default auto
 #   GINNEL_PACK_LEVEL=19                   compression of the self-extracting file, 1 (fast) to 19 (small)
@@ -22,9 +23,11 @@ level=${GINNEL_PACK_LEVEL:-19}
 dist=${GINNEL_DIST:-dist}
 entry=${GINNEL_ENTRY:-main.ts}
 
-# All that the four modes need: sockets, files, environment, the system's facts, and native calls for socket
-# buffers and TUN. Never subprocesses, and no code from elsewhere; nothing is ever asked for at run time.
-permissions=(--no-prompt --unstable-net --allow-net --allow-read --allow-write --allow-env --allow-sys --allow-ffi)
+# All that the four modes need: sockets, files, environment, the system's facts, native calls for socket buffers and
+# TUN, and the three programs that set up a tunnel's network. No code from elsewhere; nothing is ever asked for at
+# run time.
+permissions=(--no-prompt --unstable-net --allow-net --allow-read --allow-write --allow-env --allow-sys --allow-ffi
+  --allow-run=ip,nft,resolvectl)
 
 case $pack in auto | compile | selfextract) ;; *)
   echo "GINNEL_PACK=$pack is none of auto, compile, selfextract" >&2
@@ -48,13 +51,34 @@ mkdir -p "$dist"
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 
+library() { # arch: builds the native library for TUN interfaces, sets `library`; shim.c names its own flags
+  local compilers=("$1-linux-gnu-gcc") compiler made
+  [ "$1" != "$(uname -m)" ] || compilers+=(gcc cc)
+  for compiler in "${compilers[@]}"; do
+    command -v "$compiler" >/dev/null || continue
+    mkdir -p .cache/tun
+    library=.cache/tun/ginnel_tun-$1.so
+    made=$(mktemp -d .cache/tun/build.XXXXXX)
+    # shellcheck disable=SC2046 # words on purpose
+    "$compiler" $(sed -n 's/^ \* build: //p' src/io/tun/shim.c) -o "$made/library" src/io/tun/shim.c
+    mv -f "$made/library" "$library"
+    rmdir "$made"
+    return
+  done
+  echo "No C compiler for $1: ${compilers[0]} is missing" >&2
+  echo "apt-get install -y gcc-${1/_/-}-linux-gnu" >&2
+  return 1
+}
+
 compile() { # arch output: 0 when deno compile made the file within ten minutes
-  timeout 600 "${deno[@]}" compile --quiet --no-check "${permissions[@]}" --target "$1-unknown-linux-gnu" --output "$2" "$entry" \
+  timeout 600 "${deno[@]}" compile --quiet --no-check "${permissions[@]}" --target "$1-unknown-linux-gnu" \
+    --include "$library" --output "$2" "$entry" \
     >"$log" 2>&1 </dev/null
 }
 
 selfextract() { # arch output
-  "${deno[@]}" run --allow-all src/cli/selfextract/pack.ts --target="$1" --output="$2" --level="$level" \
+  "${deno[@]}" run --allow-all src/cli/selfextract/pack.ts --target="$1" --output="$2" --library="$library" \
+    --level="$level" \
     "$entry" -- "${permissions[@]}" </dev/null
 }
 
@@ -63,6 +87,7 @@ selfextract() { # arch output
 for arch in "$@"; do
   output=$dist/ginnel-linux-$arch
   rm -f "$output"
+  library "$arch"
   if [ "$pack" != selfextract ]; then
     if compile "$arch" "$output"; then
       echo "$output: made by deno compile"

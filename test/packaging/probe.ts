@@ -1,5 +1,7 @@
 /** A program to pack in tests of the self-extracting file: it tells what it was started with. */
 
+import { claimNetAdmin, openTun } from "../../src/io/tun/device.ts";
+
 const [command = "tell", ...rest] = Deno.args;
 
 switch (command) {
@@ -13,6 +15,15 @@ switch (command) {
     console.log(JSON.stringify({ args: rest, arch: Deno.build.arch, runtime, permissions, refused }));
     break;
   }
+  case "environment":
+    console.log(JSON.stringify(Deno.env.toObject()));
+    break;
+  case "privilege":
+    console.log(claimNetAdmin());
+    break;
+  case "tun":
+    console.log(JSON.stringify(tryTun(rest[0] ?? "")));
+    break;
   case "exit":
     Deno.exit(Number(rest[0]));
     break;
@@ -21,6 +32,18 @@ switch (command) {
     console.log("ready");
     await Deno.stdin.read(new Uint8Array(1));
     break;
+}
+
+function tryTun(name: string): Record<string, unknown> {
+  try {
+    const device = openTun({ name, mtu: 1_280 });
+    const { success } = new Deno.Command("ip", { args: ["link", "set", name, "up"] }).outputSync();
+    device.close();
+    return { opened: device.name, children: success, runtime: Deno.execPath() };
+  } catch (error) {
+    const { code, message } = error as { code?: string; message: string };
+    return { code, message };
+  }
 }
 
 function isRefused(attempt: () => void): boolean {

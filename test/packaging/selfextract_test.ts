@@ -27,6 +27,7 @@ testNeeding(
     const { permissions, refused } = JSON.parse(told.stdout);
     assert.deepEqual(Object.values(permissions), Array(6).fill("granted"));
     assert.deepEqual(refused, { subprocess: true });
+    assert.equal(told.stderr, "");
   },
 );
 

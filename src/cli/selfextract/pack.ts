@@ -2,7 +2,7 @@
  * Makes a self-extracting `ginnel` where `deno compile` cannot: a small static C program, the npm-distributed
  * Deno and the bundled program in one file. Started by `compile.sh`, which says what it needs.
  *
- * `deno run --allow-all src/cli/selfextract/pack.ts --target=x86_64 --output=FILE [--level=19] ENTRY -- FLAG…`
+ * `deno run --allow-all src/cli/selfextract/pack.ts --target=x86_64 --output=FILE --library=SO [--level=19] ENTRY -- FLAG…`
  */
 
 import { createHash } from "node:crypto";
@@ -64,25 +64,38 @@ async function main(args: readonly string[]): Promise<void> {
     options: {
       target: { type: "string" },
       output: { type: "string" },
+      library: { type: "string" },
       level: { type: "string", default: "19" },
     },
   });
   const target = TARGETS.find(({ arch }) => arch === values.target);
-  if (target === undefined || values.output === undefined || entry === undefined) {
+  const { output, library } = values;
+  if (target === undefined || output === undefined || library === undefined || entry === undefined) {
     throw new TypeError(
-      "Cannot pack: give --target=x86_64 or --target=aarch64, --output=FILE and the entry file",
+      "Cannot pack: give --target=x86_64 or --target=aarch64, --output=FILE, --library=SO and the entry file",
     );
   }
   const level = Number(values.level);
   const work = await Deno.makeTempDir({ prefix: "ginnel-pack-" });
   try {
-    const [runtime, program, stub] = await Promise.all([
+    const [runtime, program, packedLibrary, stub] = await Promise.all([
       packRuntime(target, level),
       bundle(entry, `${work}/ginnel.mjs`).then((bytes) => packFile("ginnel.mjs", bytes, level)),
+      Deno.readFile(library).then((bytes) => packFile("ginnel_tun.so", bytes, level)),
       compileStub(target, work),
     ]);
-    const run = ["run", ...flags, "--ext=mjs", "--no-config", "--no-lock", "--no-remote", "--no-npm"];
-    await writeWhole(values.output, assemble(stub, [runtime, program], run), 0o755);
+    // Quiet: where a program that may be started is absent, the runtime would say so at every start.
+    const run = [
+      "run",
+      "--quiet",
+      ...flags,
+      "--ext=mjs",
+      "--no-config",
+      "--no-lock",
+      "--no-remote",
+      "--no-npm",
+    ];
+    await writeWhole(output, assemble(stub, [runtime, program, packedLibrary], run), 0o755);
   } finally {
     await Deno.remove(work, { recursive: true });
   }

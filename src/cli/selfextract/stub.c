@@ -11,7 +11,10 @@
  *   trailer:   key (64 hexadecimal digits of the SHA-256 of everything before it)
  *              | size of the arguments u64 | count of entries u64 | "GINNELX1"
  *
- * The first entry is the runtime, which is executed; the second the program it is given.
+ * The first entry is the runtime, which is executed; the second the program it is given; the third a shared library
+ * that the program opens, where the variable GINNEL_LIBRARY says.
+ *
+ * A capability that `setcap` gave to this file is handed on to the runtime.
  */
 
 #define _GNU_SOURCE
@@ -19,6 +22,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/capability.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -26,15 +30,17 @@
 #include <string.h>
 #include <sys/auxv.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "zstd.h"
 
 enum { NAME_SIZE = 32, KEY_SIZE = 64, MAX_ENTRIES = 16, MAX_ARGUMENTS_SIZE = 4096 };
-enum { RUNTIME, PROGRAM, REQUIRED_ENTRIES };
+enum { RUNTIME, PROGRAM, LIBRARY, REQUIRED_ENTRIES };
 
 /* Versions that were not started for this long are removed when a new one is put into the cache. */
 static const time_t KEEP_UNUSED_SECONDS = 30 * 24 * 3600;
@@ -345,20 +351,58 @@ static void become(const char *runtime, char **arguments, size_t count) {
   die("cannot start its runtime %s: %s", runtime, strerror(errno));
 }
 
+/* The capabilities that this file may have by setcap: for TUN interfaces, low ports and raw sockets. */
+static const uint32_t GRANTABLE = 1u << CAP_NET_ADMIN | 1u << CAP_NET_BIND_SERVICE | 1u << CAP_NET_RAW;
+
+/* Hands the capabilities that this file has on to what it becomes; 0 when it runs with any other right. */
+static int pass_capabilities_on(void) {
+  struct __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
+  struct __user_cap_data_struct data[2] = {{0}};
+  if (getuid() != geteuid() || getgid() != getegid() || syscall(SYS_capget, &header, data) != 0) return 0;
+  if ((data[0].permitted & ~GRANTABLE) != 0 || data[1].permitted != 0) return 0;
+  data[0].effective = data[0].inheritable = data[0].permitted;
+  if (syscall(SYS_capset, &header, data) != 0) return 0;
+  for (unsigned long i = 0; i < 32; i++)
+    if ((data[0].permitted >> i & 1) != 0 && prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, i, 0, 0) != 0) return 0;
+  return 1;
+}
+
+/* Keeps of the environment only what cannot turn the runtime, or a program that it starts, into another. */
+static void clean_environment(void) {
+  static const char *const kept[] = {
+      "CONFIGURATION_DIRECTORY", "HOME",    "INVOCATION_ID",     "JOURNAL_STREAM", "LANG", "LC_ALL",
+      "LOGNAME",                 "NO_COLOR", "NOTIFY_SOCKET",     "RUNTIME_DIRECTORY", "STATE_DIRECTORY", "TERM",
+      "USER",                    "XDG_RUNTIME_DIR"};
+  enum { COUNT = sizeof kept / sizeof *kept };
+  const char *values[COUNT];
+  for (size_t i = 0; i < COUNT; i++) values[i] = getenv(kept[i]);
+  clearenv();
+  for (size_t i = 0; i < COUNT; i++)
+    if (values[i] != NULL) setenv(kept[i], values[i], 1);
+  setenv("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", 1);
+}
+
 int main(int argc, char **argv) {
   static struct payload payload;
   static char path[PATH_MAX], runtime[PATH_MAX + NAME_SIZE + 1], program[PATH_MAX + NAME_SIZE + 1];
-  static char state[PATH_MAX + 8] = "/proc/none";
-  if (getauxval(AT_SECURE) != 0) die("refuses to run with the rights of another user or file");
+  static char library[PATH_MAX + NAME_SIZE + 1], state[PATH_MAX + 8] = "/proc/none";
+  int privileged = getauxval(AT_SECURE) != 0;
+  if (privileged && !pass_capabilities_on())
+    die("refuses to run with the rights of another user or file: setcap may give it cap_net_admin, "
+        "cap_net_bind_service and cap_net_raw, nothing else");
+  if (privileged) clean_environment();
   open_payload(&payload);
-  int cached = find_cache(&payload, path);
+  /* A privileged runtime never comes from a folder of the user's. */
+  int cached = !privileged && find_cache(&payload, path);
   if (cached) {
     snprintf(runtime, sizeof runtime, "%s/%s", path, payload.entries[RUNTIME].name);
     snprintf(program, sizeof program, "%s/%s", path, payload.entries[PROGRAM].name);
+    snprintf(library, sizeof library, "%s/%s", path, payload.entries[LIBRARY].name);
     snprintf(state, sizeof state, "%s/state", path);
   } else {
     snprintf(runtime, sizeof runtime, "/proc/self/fd/%d", in_memory(&payload, &payload.entries[RUNTIME], MFD_CLOEXEC));
     snprintf(program, sizeof program, "/proc/self/fd/%d", in_memory(&payload, &payload.entries[PROGRAM], 0));
+    snprintf(library, sizeof library, "/proc/self/fd/%d", in_memory(&payload, &payload.entries[LIBRARY], 0));
   }
   char **arguments = calloc(payload.arguments_size + (size_t)argc + 4, sizeof *arguments);
   size_t count = 0;
@@ -371,6 +415,7 @@ int main(int argc, char **argv) {
   for (int i = 1; i < argc; i++) arguments[count++] = argv[i];
   /* The runtime keeps compiled code beside itself, and looks neither for updates nor for settings of others. */
   setenv("DENO_DIR", state, 1);
+  setenv("GINNEL_LIBRARY", library, 1);
   setenv("DENO_NO_UPDATE_CHECK", "1", 1);
   setenv("DENO_NO_PACKAGE_JSON", "1", 1);
   become(runtime, arguments, count);

@@ -45,12 +45,13 @@ export function buildShim(
   return { path, release() {} };
 }
 
-/** Whether a file is there. */
+/** Whether a file is there that we may read. */
 export function isFile(path: string): boolean {
   try {
     return Deno.statSync(path).isFile;
   } catch (error) {
-    if (error instanceof Deno.errors.NotFound || error instanceof Deno.errors.NotADirectory) return false;
+    const { NotFound, NotADirectory, NotCapable } = Deno.errors;
+    if ([NotFound, NotADirectory, NotCapable].some((absent) => error instanceof absent)) return false;
     throw error;
   }
 }

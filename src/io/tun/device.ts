@@ -4,7 +4,7 @@
 
 import type { PacketDevice } from "../../dataplane/tunnel/packet_device.ts";
 import { GinnelError } from "../../base/errors.ts";
-import { LinuxTun } from "./linux_tun.ts";
+import { checkLinuxTun, LinuxTun } from "./linux_tun.ts";
 import { openShim } from "./shim.ts";
 import { openUtun } from "./utun.ts";
 
@@ -26,6 +26,11 @@ export function openTun({ name, mtu }: TunOptions): PacketDevice {
     });
   }
   return Deno.build.os === "darwin" ? openUtun({ mtu }) : LinuxTun.open({ name, mtu });
+}
+
+/** Throws a {@linkcode GinnelError} that says why `openTun` would fail here; makes no interface. */
+export function checkTun(name: string): void {
+  if (Deno.build.os !== "darwin") checkLinuxTun(name);
 }
 
 /**

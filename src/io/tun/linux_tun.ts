@@ -155,6 +155,25 @@ export class LinuxTun implements PacketDevice {
   }
 }
 
+/** Throws what keeps an interface from being opened here, and makes none. */
+export function checkLinuxTun(name: string): void {
+  const shim = openShim();
+  try {
+    shim.symbols.tun_privilege();
+    const told = new Uint32Array(2);
+    // The kernel looks at this name last: it refuses it only to who may make an interface.
+    const result = shim.symbols.tun_open(encodeName(IMPOSSIBLE_NAME), 0, told);
+    if (result >= 0) shim.symbols.tun_close(result);
+    const deviceOpened = told[0] !== 0;
+    const refused = deviceOpened && errnoName(-result) === "EINVAL";
+    if (result < 0 && !refused) throw openError({ name, errno: -result, deviceOpened });
+  } finally {
+    shim.close();
+  }
+}
+
+const IMPOSSIBLE_NAME = "/";
+
 interface Descriptors {
   readonly fd: number;
   /** An eventfd that ends a wait. */

@@ -1,7 +1,7 @@
 /** What `openTun()` says where it cannot: one message that names what is missing and how to grant it. */
 
 import assert from "node:assert/strict";
-import { claimNetAdmin, openTun } from "../../../src/io/tun/device.ts";
+import { checkTun, claimNetAdmin, openTun } from "../../../src/io/tun/device.ts";
 import { openError } from "../../../src/io/tun/errors.ts";
 import { runCommand } from "../../support/processes.ts";
 import { needsTool, testNeeding } from "../../support/require_tool.ts";
@@ -23,6 +23,7 @@ testNeeding(NEEDS, "without /dev/net/tun it says so, and how to get the device",
   ) {
     const told = await probe(["unshare", "-nm", "sh", "-c", `${hide}; exec "$@"`, "sh"]);
     assert.equal(told.code, "ERR_TUN_NO_DEVICE");
+    assert.equal(told.foreseen, told.message);
     assert.match(told.message, /^This machine offers no \/dev\/net\/tun \(EN/);
     assert.match(told.hint, /modprobe tun.*--device \/dev\/net\/tun --cap-add NET_ADMIN/);
   }
@@ -37,6 +38,7 @@ testNeeding(NEEDS, "without CAP_NET_ADMIN it says so, and how to grant just that
     "--inh-caps=-net_admin",
   ]);
   assert.equal(told.code, "ERR_TUN_NO_PRIVILEGE");
+  assert.equal(told.foreseen, told.message);
   assert.match(told.message, /without the capability CAP_NET_ADMIN/);
   for (const way of ["setcap cap_net_admin+ep", "AmbientCapabilities=CAP_NET_ADMIN", "--cap-add NET_ADMIN"]) {
     assert.ok(told.hint.includes(way), way);
@@ -84,6 +86,12 @@ testNeeding(NEEDS, "an MTU that the kernel refuses leaves no interface behind", 
   const name = `gt${Deno.pid % 100_000}u`;
   assert.throws(() => openTun({ name, mtu: 5 }), { code: "ERR_TUN_MTU" });
   await assert.rejects(() => ip(["link", "show", name]));
+});
+
+testNeeding(NEEDS, "checkTun() finds nothing in the way and makes nothing", async () => {
+  const before = await ip(["-brief", "link"]);
+  checkTun("ginnel0");
+  assert.equal(await ip(["-brief", "link"]), before);
 });
 
 testNeeding(NEEDS, "this process has the privilege", () => {

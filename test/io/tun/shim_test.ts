@@ -26,6 +26,18 @@ testNeeding(NEEDS, "a library inside the program is opened from memory", () => {
   assert.throws(() => openEmbedded(`${ROOT}deno.json`), { code: "ERR_TUN_LIBRARY" });
 });
 
+testNeeding(NEEDS, "it opens with the permissions that compile.sh gives, and no more", async () => {
+  const { path } = buildShim({ source: `${ROOT}src/io/tun/shim.c`, cache: `${ROOT}.cache/tun` });
+  const listed = /^permissions=\(([^)]+)\)/m.exec(await Deno.readTextFile(`${ROOT}compile.sh`))?.[1] ?? "";
+  const permissions = listed.split(/\s+/);
+  assert.ok(permissions.includes("--allow-ffi") && !permissions.includes("--allow-all"));
+  const program = `
+    import { openEmbedded } from ${JSON.stringify(`${ROOT}src/io/tun/shim.ts`)};
+    console.log(openEmbedded(${JSON.stringify(path)}).symbols.tun_pending_size() > 65536);`;
+  const run = [Deno.execPath(), "run", "--quiet", ...permissions, "--ext=ts", "-"];
+  assert.equal(await runCommand(run, { stdin: program }), "true\n");
+});
+
 testNeeding(
   NEEDS,
   "a packed program takes the library it was packed with, and says when there is none",
