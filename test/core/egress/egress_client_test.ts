@@ -197,6 +197,8 @@ Deno.test("fragments of an answer pass behind their first one, never before it",
   assert.equal(client.inbound(answer({ more: true }), 0), flow);
   assert.equal(client.inbound(answer({ offset: 1_480 }), 0), flow);
   assert.equal(client.inbound(answer({ offset: 1_480, fragment: 78 }), 0), undefined);
+  assert.equal(client.inbound(answer({ offset: 2_960, more: true }), 20_000), flow);
+  assert.equal(client.inbound(answer({ offset: 4_440 }), 30_001), undefined, "the first one's time counts");
   assert.equal(client.outbound(packet({ ...query, fragment: 77, offset: 1_480 }), 0).action, "drop");
 });
 
@@ -345,6 +347,7 @@ const IDLE: [what: string, spec: PacketSpec, replies: boolean, idle: number][] =
   ["an IPv6 echo", { to: "2001:db8::1", protocol: "ICMPV6" }, true, 30_000],
   ["GRE", { to: "192.0.2.1", protocol: 47 }, true, 180_000],
   ["a denied flow", { to: "10.100.0.20" }, false, 30_000],
+  ["a denied flow with a reset", { to: "10.100.0.20", flags: RST }, false, 30_000],
 ];
 
 for (const [what, spec, replies, idle] of IDLE) {

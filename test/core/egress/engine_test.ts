@@ -76,6 +76,9 @@ Deno.test("an identity that comes back in time finds its flows, later it does no
     assert.equal(after.inbound(reply(web), absence) !== undefined, kept);
     assert.equal(closed.length, kept ? 0 : 1);
     assert.equal(engine.size, kept ? 1 : 0);
+    after.outbound(packet(web), absence);
+    after.inbound(reply(web), absence);
+    assert.deepEqual(closedBy(engine, absence + 600_000), [], "who is back is absent no more");
   }
 });
 
@@ -91,10 +94,12 @@ Deno.test("release() counts sessions, and once too often does no harm", () => {
   engine.release(old, 0);
   assert.deepEqual(closedBy(engine, 300_000).length, 1);
   const client = engine.client({ identity: "alice", rules: RULES });
+  const web: PacketSpec = { to: "192.0.2.1" };
+  client.outbound(packet(web), 300_000);
+  client.inbound(reply(web), 300_000);
   engine.release(old, 300_000);
-  client.outbound(packet(spec(1)), 300_000);
-  closedBy(engine, 301_000);
-  assert.ok(client.inbound(reply(spec(1)), 301_000), "a client of before does not end the one of now");
+  closedBy(engine, 700_000);
+  assert.ok(client.inbound(reply(web), 700_000), "a client of before does not end the one of now");
 });
 
 Deno.test("clients without a session are bounded", () => {

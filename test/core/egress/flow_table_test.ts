@@ -141,3 +141,23 @@ Deno.test("buckets depend on the seed: flows that share one under a seed are apa
   const apart = new Set(sharing.map((index) => unknown[index]));
   assert.ok(apart.size > 10, `${apart.size} buckets`);
 });
+
+Deno.test("every word of both addresses counts, also where buckets are the same", () => {
+  const spec: PacketSpec = { from: "fd00:100::a", to: "2001:db8::1" };
+  const neighbours: PacketSpec[] = [
+    ...["fd00:101::a", "fd00:100:0:1::a", "fd00:100:0:0:1::a", "fd00:100::b"].map((from) => ({
+      ...spec,
+      from,
+    })),
+    ...["2001:db9::1", "2001:db8:0:1::1", "2001:db8:0:0:1::1", "2001:db8::2"].map((to) => ({ ...spec, to })),
+  ];
+  for (let seed = 0; seed < 300; seed++) {
+    const table = new FlowTable(seed);
+    const flow = flowOf(spec);
+    table.add(flow, IDLE_CLASS.TCP);
+    assert.deepEqual(find(table, spec), { outbound: flow, inbound: flow });
+    for (const neighbour of neighbours) {
+      assert.deepEqual(find(table, neighbour), { outbound: undefined, inbound: undefined });
+    }
+  }
+});
