@@ -7,8 +7,8 @@ import assert from "node:assert/strict";
 import { needsNetworkNamespaces, needsTool, testNeeding } from "../support/require_tool.ts";
 import { build, emptyFolder, NATIVE, startBare, type Started } from "./compiled_file.ts";
 
-const UNSHARE = needsTool("unshare", { install: "apt-get install -y util-linux" });
-const SETPRIV = needsTool("setpriv", { install: "apt-get install -y util-linux" });
+const UNSHARE = needsTool("unshare", { install: "part of every Linux system" });
+const SETPRIV = needsTool("setpriv", { install: "part of every Linux system" });
 const QEMU = needsTool("qemu-aarch64-static");
 const COMPILER = [needsTool("npm"), needsTool("gcc")];
 const NEEDS = [...COMPILER, needsNetworkNamespaces(), UNSHARE, SETPRIV];

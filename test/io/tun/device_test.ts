@@ -10,8 +10,8 @@ import { ip, TUN_NEEDS } from "./tun_pair.ts";
 const PROBE = new URL("./open_probe.ts", import.meta.url).pathname;
 const NEEDS = [
   ...TUN_NEEDS,
-  needsTool("unshare", { install: "apt-get install -y util-linux" }),
-  needsTool("setpriv", { install: "apt-get install -y util-linux" }),
+  needsTool("unshare", { install: "part of every Linux system" }),
+  needsTool("setpriv", { install: "part of every Linux system" }),
 ];
 
 testNeeding(NEEDS, "without /dev/net/tun it says so, and how to get the device", async () => {
