@@ -101,12 +101,12 @@ class Relay implements Running {
   static async start(parts: RelayParts): Promise<Relay> {
     const { config, identity, authority, logger } = parts;
     const audit = await AuditLog.open(config.audit, { logger });
+    const holder: { relay?: Relay } = {};
     const health = config.health === null ? undefined : await HealthServer.start({
       address: config.health,
       logger,
-      degraded: () => audit.problem === undefined ? [] : [audit.problem],
+      degraded: () => [audit.problem, holder.relay?.tunnelProblem].filter((problem) => problem !== undefined),
     });
-    const holder: { relay?: Relay } = {};
     const policy = await openPolicy({
       paths: config.policy,
       trustDomain: identity.id.trustDomain,
@@ -178,6 +178,11 @@ class Relay implements Running {
       audit: this.#audit,
       logger,
     });
+  }
+
+  /** Why IP tunnels carry nothing; undefined while they do. */
+  get tunnelProblem(): string | undefined {
+    return this.#tunnels?.problem;
   }
 
   /** Reads policy and certificate again. */

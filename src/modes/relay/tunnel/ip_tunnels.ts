@@ -76,6 +76,7 @@ export class IpTunnels {
   readonly #requests = new Map<TunnelSession, TunnelRequest>();
   readonly #timer: ReturnType<typeof setInterval>;
   #mtu = MIN_MTU;
+  #problem: string | undefined;
   #closing: Promise<void> | undefined;
 
   /** Sets everything up; rejects with an error that says what is missing. What was set up until then is undone. */
@@ -127,6 +128,8 @@ export class IpTunnels {
     this.#engine = new EgressEngine({
       capacityPerClient: config.maxFlows,
       capacity: MAX_FLOWS,
+      // Whoever knew it could choose flows that fall together in the table.
+      seed: crypto.getRandomValues(new Uint32Array(1))[0]!,
       identityAt: (version, w0, w1, w2, w3) => this.#hub.identityAt(version, w0, w1, w2, w3),
     });
     this.#hub = new TunnelHub({
@@ -145,14 +148,15 @@ export class IpTunnels {
     });
     this.#running = this.#hub.run().catch((error) => {
       logger.error("tunnel_device_failed", { interface: config.interface, detail: errorMessage(error) });
+      this.#problem = "the tunnel interface has failed";
     });
     this.#journal.watch((identity) => this.#released(identity));
     this.#timer = setInterval(() => this.#tick(), TICK);
   }
 
-  /** How many tunnels there are. */
-  get size(): number {
-    return this.#requests.size;
+  /** Why tunnels carry nothing, for readiness; undefined while they do. */
+  get problem(): string | undefined {
+    return this.#problem;
   }
 
   /** Serves a connect-ip request until it ends; returns why not, without an answer, when it may not be served. */
@@ -270,7 +274,12 @@ export class IpTunnels {
         bytesOut,
         durationMs,
       });
-      logger.info("tunnel_closed", { identity: identity.uri, ...session.counters.drops() });
+      const { unauditedRefusals } = session;
+      logger.info("tunnel_closed", {
+        identity: identity.uri,
+        ...session.counters.drops(),
+        unauditedRefusals,
+      });
     }
   }
 
