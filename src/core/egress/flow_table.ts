@@ -222,12 +222,13 @@ export class FlowTable {
 
   #hash4(meta: number, ports: number, dst3: number): number {
     const k = this.#multiplier;
-    return mix(mix(mix(this.#seed ^ meta, k) ^ ports, k) ^ dst3, k);
+    // Once more at the end: else the upper bits of the last word would choose no bucket, for any seed.
+    return mix(mix(mix(mix(this.#seed ^ meta, k) ^ ports, k) ^ dst3, k), k);
   }
 
   #hash6(meta: number, ports: number, dst0: number, dst1: number, dst2: number, dst3: number): number {
     const k = this.#multiplier;
-    return mix(mix(mix(this.#hash4(meta, ports, dst3) ^ dst0, k) ^ dst1, k) ^ dst2, k);
+    return mix(mix(mix(mix(this.#hash4(meta, ports, dst3) ^ dst0, k) ^ dst1, k) ^ dst2, k), k);
   }
 }
 

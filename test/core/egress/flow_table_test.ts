@@ -142,6 +142,28 @@ Deno.test("buckets depend on the seed: flows that share one under a seed are apa
   assert.ok(apart.size > 10, `${apart.size} buckets`);
 });
 
+Deno.test("the upper bits of every field choose the bucket as well as the lower", () => {
+  const addresses = Array.from({ length: 64 }, (_, i) => i);
+  const families: Record<string, PacketSpec[]> = {
+    "IPv4 address": addresses.map((i) => ({ to: `${i * 2 + 1}.0.2.1` })),
+    "destination port": addresses.map((i) => ({ to: "192.0.2.1", port: i << 10 })),
+    "source port": addresses.map((i) => ({ to: "192.0.2.1", sport: i << 10 })),
+    "first word": addresses.map((i) => ({ to: `${(i << 10).toString(16)}::1` })),
+    "second word": addresses.map((i) => ({ to: `2001:db8:${(i << 10).toString(16)}::1` })),
+    "third word": addresses.map((i) => ({ to: `2001:db8:0:0:${(i << 10).toString(16)}::1` })),
+    "fourth word": addresses.map((i) => ({ to: `2001:db8::${(i << 10).toString(16)}:0` })),
+  };
+  for (const [name, specs] of Object.entries(families)) {
+    const table = new FlowTable(7);
+    const buckets = new Set(specs.map((spec) => {
+      const flow = flowOf(spec);
+      table.add(flow, IDLE_CLASS.TCP);
+      return flow.hash & 1_023;
+    }));
+    assert.ok(buckets.size > 50, `${name}: 64 flows in ${buckets.size} buckets`);
+  }
+});
+
 Deno.test("every word of both addresses counts, also where buckets are the same", () => {
   const spec: PacketSpec = { from: "fd00:100::a", to: "2001:db8::1" };
   const neighbours: PacketSpec[] = [
