@@ -3,8 +3,10 @@
  * transport and back without a copy or an object per packet.
  */
 
-/** Bytes free in front of every packet of a batch: what frames it is written there. */
-export const PACKET_HEADROOM = 16;
+import { DATAGRAM_HEADROOM } from "../carrier.ts";
+
+/** Bytes free in front of every packet of a batch, for its context ID and what the datagram port needs. */
+export const PACKET_HEADROOM = DATAGRAM_HEADROOM + 8;
 
 /** A batch of packets; `starts[i]` to `ends[i]` of `bytes` is packet `i`. */
 export class PacketBatch {
