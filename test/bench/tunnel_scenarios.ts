@@ -155,14 +155,31 @@ interface Cost {
   readonly agent: number;
 }
 
+/** What idle sessions cost by their keepalives is taken off: it is no packet's cost. */
 async function measureCost(tunnel: TunnelBench): Promise<Cost> {
   const { udp, udpload } = tunnel;
   const load = { size: PACKET_SIZE, rate: COST_RATE, milliseconds: COST_MS, direction: "up" } as const;
-  const before = tunnel.cpuSeconds();
-  const { received } = await measureUdp(udp, { ...load, udpload });
-  const after = tunnel.cpuSeconds();
-  const micros = (node: string) => (after[node]! - before[node]!) / received * 1e6;
+  const idle = await cpuDuring(tunnel, () => new Promise((resolve) => setTimeout(resolve, COST_MS)));
+  let received = 0;
+  const busy = await cpuDuring(tunnel, async () => {
+    ({ received } = await measureUdp(udp, { ...load, udpload }));
+  });
+  const micros = (node: string) =>
+    (busy(node).cpu - idle(node).perSecond * busy(node).seconds) / received * 1e6;
   return { relay: micros("relay"), agent: micros("agent") };
+}
+
+async function cpuDuring(
+  tunnel: TunnelBench,
+  work: () => Promise<unknown>,
+): Promise<(node: string) => { readonly cpu: number; readonly seconds: number; readonly perSecond: number }> {
+  const before = tunnel.cpuSeconds(), started = performance.now();
+  await work();
+  const seconds = (performance.now() - started) / 1_000, after = tunnel.cpuSeconds();
+  return (node) => {
+    const cpu = after[node]! - before[node]!;
+    return { cpu, seconds, perSecond: cpu / seconds };
+  };
 }
 
 /** CPU time of the relay per packet it passed on; the agent's is the note. */
