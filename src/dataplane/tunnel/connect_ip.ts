@@ -24,7 +24,7 @@ import { decodeZgateAddressAssign, encodeZgateAddressAssign, IP_PACKET } from ".
 import { H3_MESSAGE_ERROR } from "../../wire/h3/codes.ts";
 import { DATAGRAM_CAPSULE } from "../../wire/http_datagram.ts";
 import { readVarint, varintLength } from "../../wire/varint.ts";
-import type { DatagramPort } from "../carrier.ts";
+import { DATAGRAM_HEADROOM, type DatagramPort } from "../carrier.ts";
 import { CapsuleSender, type PacketFraming } from "./capsule_sender.ts";
 import type { TunnelLink } from "./tunnel_link.ts";
 
@@ -83,6 +83,7 @@ export class ConnectIp implements TunnelLink {
   }
 
   send(buffer: Uint8Array<ArrayBuffer>, start: number, end: number): boolean {
+    if (start < SEND_HEADROOM) throw new RangeError(`Cannot send packet: only ${start} bytes in front of it`);
     if (this.#ended) return false;
     if (!this.#usesDatagrams || CONTEXT_SIZE + end - start > this.#datagrams.maxSize) {
       return this.#sender.sendPacket(buffer, start, end);
@@ -210,6 +211,9 @@ export class ConnectIp implements TunnelLink {
 /** The context whose datagrams are IP packets (RFC 9484 §6), and how many bytes it takes. */
 const PACKET_CONTEXT = 0;
 const CONTEXT_SIZE = 1;
+
+/** Bytes in front of a packet that sending it may overwrite; whoever has `PACKET_HEADROOM` has enough. */
+const SEND_HEADROOM = DATAGRAM_HEADROOM + CONTEXT_SIZE;
 
 const FRAMING: Readonly<Record<ConnectIpDialect, PacketFraming>> = {
   rfc9484: { type: DATAGRAM_CAPSULE, prefix: [PACKET_CONTEXT] },

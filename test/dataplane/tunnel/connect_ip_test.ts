@@ -1,16 +1,11 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
-import { concat, toHex } from "../../../src/base/bytes.ts";
+import { concat, fromHex, toHex } from "../../../src/base/bytes.ts";
 import type { ByteChannel } from "../../../src/base/channel.ts";
 import { ProtocolError } from "../../../src/base/errors.ts";
 import { type IpPrefix, parseIp, parsePrefix, prefixRange } from "../../../src/base/ip.ts";
-import { DATAGRAM_HEADROOM, type DatagramPort } from "../../../src/dataplane/carrier.ts";
 import { MAX_WAITING_BYTES, MAX_WAITING_CAPSULES } from "../../../src/dataplane/tunnel/capsule_sender.ts";
-import {
-  ConnectIp,
-  type ConnectIpDialect,
-  type ConnectIpOptions,
-} from "../../../src/dataplane/tunnel/connect_ip.ts";
+import { ConnectIp } from "../../../src/dataplane/tunnel/connect_ip.ts";
 import { PACKET_HEADROOM } from "../../../src/dataplane/tunnel/packet_batch.ts";
 import { encodeCapsule } from "../../../src/wire/capsule/capsule.ts";
 import {
@@ -28,8 +23,19 @@ import { H3_DATAGRAM_ERROR, H3_MESSAGE_ERROR } from "../../../src/wire/h3/codes.
 import { DATAGRAM_CAPSULE } from "../../../src/wire/http_datagram.ts";
 import { encodeVarint } from "../../../src/wire/varint.ts";
 import { pattern, TestServer } from "../../io/support.ts";
-import { channelPair, type ChannelPairOptions, readAll } from "../../support/channel_pair.ts";
+import { channelPair, readAll } from "../../support/channel_pair.ts";
 import { eventually } from "../../support/eventually.ts";
+import {
+  makeSide,
+  numbered,
+  sendPacket,
+  sendWhenWritable,
+  type Side,
+  tunnel,
+  turn,
+  watch,
+  Wire,
+} from "./connect_ip_ends.ts";
 
 const ADDRESS: AssignedAddress = { requestId: 1, address: parseIp("10.100.0.2")!, prefixLength: 32 };
 const ADDRESS6: AssignedAddress = { requestId: 2, address: parseIp("fd00::2")!, prefixLength: 128 };
@@ -52,6 +58,7 @@ Deno.test("ConnectIp overwrites nothing but the headroom of a packet", async () 
     const buffer = new Uint8Array(400).fill(0xaa);
     buffer.set(pattern(100), 200);
     assert.equal(near.end.send(buffer, 200, 300), true);
+    assert.throws(() => near.end.send(buffer, 8, 10), RangeError);
     await turn();
     assert.deepEqual(buffer.subarray(200, 300), pattern(100));
     const outside = [...buffer.subarray(0, 200 - PACKET_HEADROOM), ...buffer.subarray(300)];
@@ -192,7 +199,7 @@ Deno.test("ConnectIp drops datagrams of other contexts in silence [RFC9484-6]", 
   assert.deepEqual(near.packets, []);
   // Zero may be written in more bytes than it takes.
   for (const zero of ["4000", "80000000", "c000000000000000"]) {
-    const datagram = concat([fromHexText(zero), pattern(20)]);
+    const datagram = concat([fromHex(zero), pattern(20)]);
     wires[0].deliver(datagram);
     await streams[1].write(encodeCapsule(DATAGRAM_CAPSULE, datagram));
   }
@@ -203,9 +210,9 @@ Deno.test("ConnectIp drops datagrams of other contexts in silence [RFC9484-6]", 
 Deno.test("ConnectIp drops datagrams cut inside their context, and goes on", () => {
   const { near, wires } = tunnel();
   for (const hex of ["", "40", "80", "800000", "c0", "c0000000000000"]) {
-    wires[0].deliver(fromHexText(hex));
+    wires[0].deliver(fromHex(hex));
   }
-  wires[0].deliver(fromHexText("00"));
+  wires[0].deliver(fromHex("00"));
   // An empty packet is its owner's to judge.
   assert.deepEqual(near.packets, [""]);
 });
@@ -432,135 +439,4 @@ for (const carrier of ["quic", "tls"] as const) {
     await near.end.close();
     await Promise.all([near.running, peer.running]);
   });
-}
-
-/** One end, and what it was told. */
-interface Side {
-  readonly end: ConnectIp;
-  readonly packets: string[];
-  readonly heard: [what: string, list: readonly unknown[]][];
-  readonly running: Promise<void>;
-}
-
-interface TunnelOptions extends ChannelPairOptions {
-  readonly maxSize?: number;
-  readonly dialect?: ConnectIpDialect;
-  /** Whether the far end reads; without it the test reads its stream. */
-  readonly isRunning?: boolean;
-}
-
-/** Two ends joined in memory. `streams[1]` and `wires` are also for the test to play the far end with. */
-function tunnel(options: TunnelOptions = {}) {
-  const { maxSize = 1400, dialect = "rfc9484", isRunning = true, ...pairOptions } = options;
-  const streams = channelPair(pairOptions);
-  const wires = [new Wire(maxSize), new Wire(maxSize)] as const;
-  wires[0].peer = wires[1];
-  wires[1].peer = wires[0];
-  const near = makeSide({ body: streams[0], datagrams: wires[0], dialect });
-  const far = makeSide({ body: streams[1], datagrams: wires[1], dialect, isRunning });
-  return { near, far, wires, streams };
-}
-
-function makeSide(
-  options: Pick<ConnectIpOptions, "body" | "datagrams" | "dialect"> & { readonly isRunning?: boolean },
-): Side {
-  const packets: string[] = [];
-  const heard: Side["heard"] = [];
-  const end = new ConnectIp({
-    ...options,
-    onPacket: (packet) => void packets.push(toHex(packet)),
-    onAssign: (list) => void heard.push(["assign", list]),
-    onRequest: (list) => void heard.push(["request", list]),
-    onRoutes: (list) => void heard.push(["routes", list]),
-  });
-  const running = options.isRunning ?? true ? end.run() : Promise.resolve();
-  // Those who look at it see its failure; most tests end while it runs.
-  running.catch(() => {});
-  return { end, packets, heard, running };
-}
-
-/** A port whose datagrams arrive at once. */
-class Wire implements DatagramPort {
-  maxSize: number;
-  peer: Wire | undefined;
-  isFull = false;
-  readonly sent: Uint8Array<ArrayBuffer>[] = [];
-  #handler: ((payload: Uint8Array<ArrayBuffer>) => void) | undefined;
-  #room = Promise.withResolvers<void>();
-
-  constructor(maxSize: number) {
-    this.maxSize = maxSize;
-  }
-
-  send(buffer: Uint8Array<ArrayBuffer>, start: number, end: number): boolean {
-    assert.ok(start >= DATAGRAM_HEADROOM && end - start <= this.maxSize);
-    if (this.isFull) return false;
-    const payload = buffer.slice(start, end);
-    // As any port may do.
-    buffer.fill(0xee, start - DATAGRAM_HEADROOM, start);
-    this.sent.push(payload);
-    this.peer?.deliver(payload);
-    return true;
-  }
-
-  writable(): Promise<void> {
-    return this.isFull ? this.#room.promise : Promise.resolve();
-  }
-
-  receive(handler: (payload: Uint8Array<ArrayBuffer>) => void): void {
-    this.#handler = handler;
-  }
-
-  deliver(payload: Uint8Array<ArrayBuffer>): void {
-    this.#handler?.(payload);
-  }
-
-  makeRoom(): void {
-    this.isFull = false;
-    this.#room.resolve();
-  }
-}
-
-function sendPacket(end: ConnectIp, packet: Uint8Array): boolean {
-  const buffer = new Uint8Array(PACKET_HEADROOM + packet.length);
-  buffer.set(packet, PACKET_HEADROOM);
-  const taken = end.send(buffer, PACKET_HEADROOM, buffer.length);
-  // The buffer is the caller's again.
-  buffer.fill(0xbb);
-  return taken;
-}
-
-/** An end whose tunnel broke is writable and takes nothing, for ever. */
-async function sendWhenWritable(end: ConnectIp, packet: Uint8Array): Promise<void> {
-  for (let attempt = 0; !sendPacket(end, packet); attempt++) {
-    assert.ok(attempt < 100, "the tunnel takes nothing any more");
-    await end.writable();
-  }
-}
-
-/** A packet of 1,000 bytes that tells its number. */
-function numbered(number: number): Uint8Array<ArrayBuffer> {
-  const packet = pattern(1000);
-  new DataView(packet.buffer).setUint32(0, number);
-  return packet;
-}
-
-function fromHexText(hex: string): Uint8Array<ArrayBuffer> {
-  return Uint8Array.from(hex.match(/../g) ?? [], (byte) => Number.parseInt(byte, 16));
-}
-
-function watch(promise: Promise<void>) {
-  let done = false;
-  promise.then(() => done = true);
-  return {
-    isDone: async () => {
-      await turn();
-      return done;
-    },
-  };
-}
-
-/** Lets everything run that waits for nothing but its turn. */
-async function turn(): Promise<void> {
-  for (let i = 0; i < 30; i++) await undefined;
 }
