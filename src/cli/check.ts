@@ -9,7 +9,7 @@ import { printFindings, worst } from "./report.ts";
 
 const HELP = `Usage: ginnel check --config FILE [--json]
 
-Reads FILE and all it names (identity, policy, authority key) as ginnel run would, and starts nothing.
+Reads FILE and all it names (identity, policy, egress policy, authority key, leases) as ginnel run would, and starts nothing.
 
   --config FILE  the config file, JSON
   --json         print the result as JSON

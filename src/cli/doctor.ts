@@ -6,13 +6,15 @@ import { execute, EXIT, type Flags } from "./command.ts";
 import type { CommandIo } from "./ca.ts";
 import { inspectNetwork } from "./doctor_network.ts";
 import { inspectSystem } from "./doctor_system.ts";
+import { inspectTunnelNeeds } from "./doctor_tunnel.ts";
 import { inspectConfig } from "./inspect_config.ts";
 import { printFindings, worst } from "./report.ts";
 
 const HELP = `Usage: ginnel doctor [--config FILE] [--json]
 
 Looks at this machine: platform, clock, descriptor limit, socket buffers, UDP. With --config also at the config, at
-all it names, and at the way to every relay and upstream. Starts nothing and changes nothing.
+all it names, at the way to every relay and upstream, and at what an IP tunnel needs. Starts nothing and changes
+nothing.
 
   --config FILE  the config file, JSON
   --json         print the result as JSON
@@ -34,7 +36,8 @@ async function doctor(flags: Flags, io: CommandIo): Promise<number> {
   const findings = await inspectSystem(now);
   if (typeof flags.config === "string") {
     const inspection = await inspectConfig(flags.config, now);
-    findings.push(...inspection.findings, ...await inspectNetwork(inspection));
+    findings.push(...inspection.findings, ...await inspectTunnelNeeds(inspection.config));
+    findings.push(...await inspectNetwork(inspection));
   }
   printFindings(findings, { io, json: flags.json === true });
   return worst(findings) === "fail" ? EXIT.failed : EXIT.done;

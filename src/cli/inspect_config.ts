@@ -10,6 +10,7 @@ import type { RelayConfig } from "../config/schema/relay.ts";
 import { compilePolicy, type PolicyWarning } from "../core/policy/snapshot.ts";
 import { loadAuthority } from "../identity/authority.ts";
 import { type Identity, loadIdentity } from "../identity/identity_file.ts";
+import { agentTunnelSteps, type InspectionStep, relayTunnelSteps } from "./inspect_tunnel.ts";
 import type { Finding } from "./report.ts";
 
 /** What was found, and what of it can be used further. */
@@ -33,7 +34,10 @@ export async function inspectConfig(path: string, now: number): Promise<Inspecti
   findings.push({ verdict: "ok", subject: "config", text: `${path}, mode ${config.mode}` });
   const identity = await attempt("identity", findings, () => loadIdentity(config.identity, { now }));
   if (identity !== undefined) findings.push(inspectIdentity(identity, config, now));
-  if (config.mode === "relay") await inspectRelay(config, identity, findings);
+  if (config.mode === "relay") await inspectRelay(path, { config, identity, findings });
+  if (config.mode === "agent" && config.tunnel !== undefined) {
+    await takeSteps(agentTunnelSteps(config.tunnel), findings);
+  }
   return identity === undefined ? { findings, config } : { findings, config, identity };
 }
 
@@ -52,6 +56,10 @@ async function attempt<T>(
     }
     return undefined;
   }
+}
+
+async function takeSteps(steps: readonly InspectionStep[], findings: Finding[]): Promise<void> {
+  for (const { subject, look } of steps) findings.push(...await attempt(subject, findings, look) ?? []);
 }
 
 function inspectIdentity(identity: Identity, config: Config, now: number): Finding {
@@ -80,9 +88,12 @@ function inspectIdentity(identity: Identity, config: Config, now: number): Findi
 }
 
 async function inspectRelay(
-  config: RelayConfig,
-  identity: Identity | undefined,
-  findings: Finding[],
+  path: string,
+  { config, identity, findings }: {
+    readonly config: RelayConfig;
+    readonly identity: Identity | undefined;
+    readonly findings: Finding[];
+  },
 ): Promise<void> {
   const document = await attempt("policy", findings, () => loadPolicy(config.policy));
   if (document !== undefined) {
@@ -118,6 +129,13 @@ async function inspectRelay(
     await attempt("audit", findings, async () => {
       if (!(await Deno.stat(dirname(file))).isDirectory) throw new Error(`${dirname(file)} is no folder`);
     });
+  }
+  if (config.tunnel !== undefined) {
+    const trustDomain = identity?.id.trustDomain;
+    await takeSteps(
+      relayTunnelSteps(config.tunnel, { file: path, trustDomain, policy: document }),
+      findings,
+    );
   }
 }
 

@@ -1,11 +1,13 @@
 import assert from "node:assert/strict";
 import { doctorCommand } from "../../src/cli/doctor.ts";
 import { inspectClock, inspectDescriptors, inspectPlatform } from "../../src/cli/doctor_system.ts";
+import { type ForwardingCase, judgeForwarding } from "../../src/cli/doctor_tunnel.ts";
 import { printFindings, worst } from "../../src/cli/report.ts";
 import { SILENT_LOGGER } from "../../src/base/log.ts";
 import { loadConfig } from "../../src/config/parse_config.ts";
 import { runMode } from "../../src/modes/run.ts";
-import { makeDemoFolder, Printed } from "./demo_folder.ts";
+import { needsTool, needsTun, testNeeding } from "../support/require_tool.ts";
+import { editJson, fileOf, makeDemoFolder, Printed } from "./demo_folder.ts";
 
 Deno.test("platform, clock and limits are judged, each failing line with what to do", () => {
   const build = { os: "linux", arch: "aarch64" };
@@ -69,4 +71,77 @@ Deno.test("doctor --config tries the relays by both carriers and the upstreams",
   assert.equal(code, 0, up.out);
   assert.match(up.out, /ok +relay relay-1 +QUIC to \S+ works, \d+ ms[^]*ok +relay relay-1 +TLS to /);
   assert.match(up.out, /ok +service hello/);
+});
+
+Deno.test("forwarding is judged by what the relay may do about it", () => {
+  const rows: [4 | 6, ForwardingCase["forwarding"], ForwardingCase["nat"], boolean, string][] = [
+    [4, "on", "masquerade", true, "ok"],
+    [4, "on", "none", true, "ok"],
+    [4, "off", "masquerade", true, "ok"],
+    [6, "off", "masquerade", true, "ok"],
+    [4, "off", "none", true, "warn"],
+    [4, "locked", "masquerade", true, "fail"],
+    [6, "locked", "masquerade", true, "warn"],
+    [6, "locked", "masquerade", false, "fail"],
+    [4, "locked", "none", false, "warn"],
+    [6, "absent", "masquerade", true, "warn"],
+  ];
+  for (const [version, forwarding, nat, hasOther, verdict] of rows) {
+    const finding = judgeForwarding(version, { forwarding, nat, hasOther });
+    assert.equal(finding.verdict, verdict, finding.text);
+    assert.equal(finding.hint !== undefined, verdict !== "ok", finding.text);
+  }
+});
+
+const TUNNEL_NEEDS = [needsTun(), needsTool("nft")];
+const SETPRIV = needsTool("setpriv", { install: "apt-get install -y util-linux" });
+const UNSHARE = needsTool("unshare", { install: "apt-get install -y util-linux" });
+const TUNNEL_SUBJECTS = ["CAP_NET_ADMIN", "TUN", "ip", "nft", "forwarding"];
+
+/** The lines of `doctor` about tunnels, run in a network namespace of its own. */
+async function inspectTunnel(
+  config: string,
+  within: readonly string[] = [],
+): Promise<{ verdict: string; subject: string; text: string; hint?: string }[]> {
+  const main = new URL("../../main.ts", import.meta.url).pathname;
+  const words = [...within, Deno.execPath(), "run", "-A", main, "doctor", "--json", "--config", config];
+  // A new namespace may forward because the machine does.
+  const off = `echo 0 > /proc/sys/net/ipv4/ip_forward; exec "$@"`;
+  const command = new Deno.Command(UNSHARE.path, { args: ["-n", "--", "sh", "-c", off, "sh", ...words] });
+  const { findings } = JSON.parse(new TextDecoder().decode((await command.output()).stdout));
+  return findings.filter(({ subject }: { subject: string }) => TUNNEL_SUBJECTS.includes(subject));
+}
+
+testNeeding([...TUNNEL_NEEDS, UNSHARE, SETPRIV], "doctor looks at what a config's tunnel needs", async () => {
+  const demo = await makeDemoFolder();
+  assert.deepEqual(await inspectTunnel(demo.relayConfig), []);
+  await Deno.writeTextFile(fileOf(demo, "egress.yaml"), "clients: {}\n");
+  await editJson(demo.relayConfig, (config) => config.tunnel = { policy: ["egress.yaml"], ipv6: null });
+  await editJson(demo.agentConfig, (config) => config.tunnel = {});
+
+  const relay = await inspectTunnel(demo.relayConfig);
+  assert.deepEqual(relay.map(({ verdict, subject }) => [verdict, subject]), [
+    ["ok", "CAP_NET_ADMIN"],
+    ["ok", "TUN"],
+    ["ok", "ip"],
+    ["ok", "nft"],
+    ["ok", "forwarding"],
+  ]);
+  assert.match(relay.at(-1)!.text, /IPv4 is off; the relay switches it on/);
+
+  const agent = await inspectTunnel(demo.agentConfig);
+  assert.deepEqual(agent.map(({ subject }) => subject), ["CAP_NET_ADMIN", "TUN", "ip"]);
+
+  const bare = ["setpriv", "--bounding-set=-net_admin", "--inh-caps=-net_admin"];
+  const poor = await inspectTunnel(demo.relayConfig, bare);
+  assert.deepEqual(poor.map(({ verdict, subject }) => [verdict, subject]), [
+    ["fail", "CAP_NET_ADMIN"],
+    ["fail", "TUN"],
+    ["ok", "ip"],
+    ["fail", "nft"],
+    ["fail", "forwarding"],
+  ]);
+  for (const { hint, subject } of poor.filter(({ verdict }) => verdict === "fail")) {
+    assert.match(hint ?? "", /cap_net_admin|--cap-add NET_ADMIN|sysctl/, subject);
+  }
 });
