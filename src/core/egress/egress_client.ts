@@ -1,7 +1,8 @@
 /**
  * The packets of one tunnel client. The first packet of a flow is judged by the client's rules, later ones by one
  * hash lookup. Security rests on one thing: only packets that the client sends make flows, so nothing comes in that
- * it did not ask for, and whatever loses its right loses it for both directions.
+ * it did not ask for, and whatever loses its right loses it for both directions. (The one exception, connections that
+ * a restart made the relay forget, is `#adopt`.)
  */
 
 import { formatIp, type IpAddress, ipFromWords, ipWords } from "../../base/ip.ts";
@@ -33,6 +34,8 @@ export interface EgressHost {
   readonly peerAt: PeerResolver;
   /** Unknown to peers. */
   readonly seed: number;
+  /** Until when connections are taken up again that began before the relay knew of them. */
+  readonly adoptsUntil: number;
   /** Grows whenever an address of a pool changes hands. */
   readonly peersRevision: number;
   /** Asks for room for one more flow of a client that has `size`; false: it must give one up. */
@@ -112,7 +115,8 @@ export class EgressClient {
       if (packet.protocol === PROTOCOL.TCP && (packet.tcpFlags & (SYN | ACK)) === SYN) return undefined;
       const meta = metaOf(packet);
       if (((meta >>> 4) & 15) === FLOW_KIND.ECHO && !isEchoReply(packet)) return undefined;
-      flow = this.#flows.findInbound(packet, meta, packet.dstPort << 16 | packet.srcPort);
+      flow = this.#flows.findInbound(packet, meta, packet.dstPort << 16 | packet.srcPort) ??
+        this.#adopt(packet, meta, now);
     }
     if (flow === undefined) return undefined;
     if (this.#isStale(flow)) this.#judge(flow, now);
@@ -245,16 +249,34 @@ export class EgressClient {
   #open(packet: EgressPacket, meta: number, { ports, now }: { ports: number; now: number }): Flow {
     const flow = new Flow(packet, { meta, ports, now });
     this.#apply(flow, now);
+    this.#remember(flow);
+    return flow;
+  }
+
+  /**
+   * Knows a connection again that a restart made the relay forget: the far end is in the middle of it, and the client
+   * may open it. Who only receives would otherwise wait for ever.
+   */
+  #adopt(packet: EgressPacket, meta: number, now: number): Flow | undefined {
+    const isMidway = packet.protocol === PROTOCOL.TCP && (packet.tcpFlags & (SYN | RST | ACK)) === ACK;
+    if (!isMidway || now >= this.#host.adoptsUntil) return undefined;
+    const flow = new Flow(reversed(packet), { meta, ports: packet.dstPort << 16 | packet.srcPort, now });
+    this.#apply(flow, now);
+    if (flow.action !== "allow") return undefined;
+    this.#remember(flow);
+    return flow;
+  }
+
+  #remember(flow: Flow): void {
     // What is denied may push out what is denied, never what is allowed; then it is judged again each time.
     if (!this.#host.hasRoom(this.#flows.size)) {
       const victim = flow.action === "allow" ? this.#flows.leastNeeded() : this.#flows.oldestDenied();
-      if (victim === undefined) return flow;
+      if (victim === undefined) return;
       this.#drop(victim);
       this.#host.evicted(victim, this);
     }
     this.#flows.add(flow, idleClassOf(flow));
     this.#host.count(1);
-    return flow;
   }
 
   /** Judges a known flow again. */
@@ -293,6 +315,16 @@ export class EgressClient {
 }
 
 const NO_RULES: Verdict = { action: "drop", rule: "", reason: "no_rules" };
+
+function reversed(packet: EgressPacket): EgressPacket {
+  return {
+    ...packet,
+    ...{ src0: packet.dst0, src1: packet.dst1, src2: packet.dst2, src3: packet.dst3 },
+    ...{ dst0: packet.src0, dst1: packet.src1, dst2: packet.src2, dst3: packet.src3 },
+    srcPort: packet.dstPort,
+    dstPort: packet.srcPort,
+  };
+}
 
 function idleClassOf(flow: Flow): number {
   if (flow.action !== "allow") return IDLE_CLASS.DENIED;

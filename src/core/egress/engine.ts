@@ -14,6 +14,11 @@ export interface EgressEngineOptions {
   readonly identityAt?: PeerResolver;
   /** A random number that peers do not know: it keeps them from choosing flows that are slow to find. */
   readonly seed?: number;
+  /**
+   * Until when TCP connections in the middle are taken up again where the client may open them, in the clock of the
+   * packets: for a while after a restart. Default: never.
+   */
+  readonly adoptsUntil?: number;
 }
 
 /** Called for each flow that is over. */
@@ -137,17 +142,19 @@ interface Evicted {
 class Host implements EgressHost {
   readonly peerAt: PeerResolver;
   readonly seed: number;
+  readonly adoptsUntil: number;
   peersRevision = 0;
   size = 0;
   readonly #capacityPerClient: number;
   readonly #capacity: number;
   #evicted: Evicted[] = [];
 
-  constructor({ capacityPerClient, capacity, identityAt, seed }: EgressEngineOptions) {
+  constructor({ capacityPerClient, capacity, identityAt, seed, adoptsUntil }: EgressEngineOptions) {
     this.#capacityPerClient = capacityPerClient;
     this.#capacity = capacity;
     this.peerAt = identityAt ?? (() => undefined);
     this.seed = seed ?? 0;
+    this.adoptsUntil = adoptsUntil ?? -Infinity;
   }
 
   hasRoom(size: number): boolean {

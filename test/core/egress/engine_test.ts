@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import type { EgressClient } from "../../../src/core/egress/egress_client.ts";
 import { EgressEngine } from "../../../src/core/egress/engine.ts";
 import type { FlowEntry } from "../../../src/core/egress/flow.ts";
-import { packet, type PacketSpec, reply, rulesOf } from "../../support/egress.ts";
+import { CLIENT4, packet, type PacketSpec, reply, rulesOf } from "../../support/egress.ts";
 
 const RULES = rulesOf("{id: anywhere, type: ip_cidr, action: allow, destinations: [0.0.0.0/0]}");
 const NARROW = rulesOf("{id: web, type: ip_cidr, action: allow, destinations: [192.0.2.0/24]}");
@@ -143,4 +143,32 @@ Deno.test("a flow in use outlives every call of expire()", () => {
     client.outbound(packet(spec(1)), now);
     assert.deepEqual(closedBy(engine, now), []);
   }
+});
+
+Deno.test("after a restart a connection in the middle goes on, where the client may open it and for a while", () => {
+  const rules = rulesOf(
+    "{id: web, type: ip_cidr, action: allow, destinations: [192.0.2.0/24], protocol: tcp, ports: [443]}",
+  );
+  const engine = new EgressEngine({ capacityPerClient: 64, capacity: 64, adoptsUntil: 1_000 });
+  const client = engine.client({ identity: "alice", rules });
+  const download: PacketSpec = { to: "192.0.2.1", port: 443, flags: 0x10 };
+  for (const flags of [0x02, 0x12, 0x04, 0x14, 0x01]) {
+    assert.equal(client.inbound(reply({ ...download, flags }), 0), undefined, `TCP flags ${flags}`);
+  }
+  for (
+    const other of [
+      { ...download, port: 444 },
+      { ...download, to: "198.51.100.1" },
+      { ...download, protocol: "UDP" },
+    ] as const
+  ) {
+    assert.equal(client.inbound(reply(other), 0), undefined);
+  }
+  assert.equal(client.size, 0, "what is refused leaves nothing behind");
+  const late: PacketSpec = { ...download, sport: 40_001 };
+  const flow = client.inbound(reply(download), 999);
+  assert.deepEqual([flow?.rule, flow?.isNew, flow?.port, flow?.source], ["web", true, 443, CLIENT4]);
+  assert.equal(client.outbound(packet(download), 999), flow);
+  assert.equal(client.inbound(reply(late), 1_000), undefined, "too late");
+  assert.equal(client.inbound(reply(download), 1_000), flow);
 });

@@ -50,6 +50,9 @@ const MIN_MTU = 1_280;
 /** Flows remembered for all clients together; at some 300 bytes each 60 MB. */
 const MAX_FLOWS = 200_000;
 
+/** Milliseconds after the start in which connections go on that began before it. */
+const ADOPTION = 120_000;
+
 /** Milliseconds between looks at idle flows, counters and MTUs. */
 const TICK = 1_000;
 
@@ -129,6 +132,7 @@ export class IpTunnels {
       capacityPerClient: config.maxFlows,
       capacity: MAX_FLOWS,
       // Whoever knew it could choose flows that fall together in the table.
+      adoptsUntil: Date.now() + ADOPTION,
       seed: crypto.getRandomValues(new Uint32Array(1))[0]!,
       identityAt: (version, w0, w1, w2, w3) => this.#hub.identityAt(version, w0, w1, w2, w3),
     });
