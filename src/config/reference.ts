@@ -6,13 +6,14 @@
 import { z } from "zod";
 import { agentSchema } from "./schema/agent.ts";
 import { connectorSchema } from "./schema/connector.ts";
+import { egressSchema } from "./schema/egress.ts";
 import { policySchema } from "./schema/policy.ts";
 import { relaySchema } from "./schema/relay.ts";
 
 const BEGIN = "<!-- config:begin -->";
 const END = "<!-- config:end -->";
 
-/** The reference as Markdown: one table for each mode, and one for policy files. */
+/** The reference as Markdown: one table for each mode, and for each kind of policy files. */
 export function renderReference(): string {
   return [
     "<!-- deno-fmt-ignore-start -->",
@@ -21,6 +22,7 @@ export function renderReference(): string {
     renderSection("Mode `connector`", connectorSchema),
     renderSection("Mode `agent`", agentSchema),
     renderSection("Policy files", policySchema),
+    renderSection("Egress policy files (`tunnel.policy`)", egressSchema),
     "<!-- deno-fmt-ignore-end -->",
     "",
   ].join("\n");
@@ -48,6 +50,8 @@ interface SchemaNode {
   readonly properties?: Readonly<Record<string, SchemaNode>>;
   readonly required?: readonly string[];
   readonly items?: SchemaNode;
+  /** Of an object whose keys are names: what each leads to. */
+  readonly additionalProperties?: SchemaNode | boolean;
 }
 
 function renderSection(title: string, schema: z.ZodType): string {
@@ -71,7 +75,11 @@ function renderFields(node: SchemaNode, prefix: string): string[][] {
     const row = [`\`${path}\``, typeOf(field), defaultOf(field, required), meaningOf(field)];
     const inner = field.properties === undefined ? [] : renderFields(field, `${path}.`);
     const items = field.items?.properties === undefined ? [] : renderFields(field.items, `${path}[].`);
-    return [row, ...inner, ...items];
+    const each = field.additionalProperties;
+    const named = typeof each === "object" && each.properties !== undefined
+      ? renderFields(each, `${path}.NAME.`)
+      : [];
+    return [row, ...inner, ...items, ...named];
   });
 }
 

@@ -2,16 +2,22 @@
 
 import assert from "node:assert/strict";
 import { fileURLToPath } from "node:url";
+import { parseIp, parsePrefix } from "../../src/base/ip.ts";
+import { loadEgress } from "../../src/config/egress_file.ts";
 import { loadConfig } from "../../src/config/parse_config.ts";
 import { loadPolicy } from "../../src/config/policy_file.ts";
+import type { RelayTunnelConfig } from "../../src/config/schema/tunnel.ts";
+import { compileEgress } from "../../src/core/egress/snapshot.ts";
+import { Ipam } from "../../src/core/ipam.ts";
 import { compilePolicy } from "../../src/core/policy/snapshot.ts";
 
 const FOLDER = fileURLToPath(new URL("../../config", import.meta.url));
 
-for (const mode of ["relay", "connector", "agent"]) {
-  Deno.test(`config/${mode}.json loads`, async () => {
-    const config = await loadConfig(`${FOLDER}/${mode}.json`);
-    assert.equal(config.mode, mode);
+for (const name of ["relay", "connector", "agent", "relay-tunnel", "agent-tunnel"]) {
+  Deno.test(`config/${name}.json loads`, async () => {
+    const config = await loadConfig(`${FOLDER}/${name}.json`);
+    assert.equal(config.mode, name.replace("-tunnel", ""));
+    assert.equal("tunnel" in config, name.endsWith("-tunnel"));
     assert.ok(config.identity.startsWith(`${FOLDER}/identities/`));
   });
 }
@@ -29,4 +35,33 @@ Deno.test("config/policy.yaml and the S0 example grant what they say, together w
   assert.deepEqual(allows("connector/rtmx-host"), ["bind rtmx-sync", "bind postgres"]);
   assert.deepEqual(allows("agent/bob"), []);
   assert.deepEqual(allows("user/alice"), []);
+});
+
+Deno.test("config/egress.yaml compiles without warnings for the pools of config/relay-tunnel.json", async () => {
+  const config = await loadConfig(`${FOLDER}/relay-tunnel.json`);
+  assert.ok(config.mode === "relay" && config.tunnel !== undefined);
+  assert.deepEqual(config.tunnel.policy, [`${FOLDER}/egress.yaml`]);
+  const document = await loadEgress(config.tunnel.policy);
+  const snapshot = compileEgress(document, { trustDomain: "d", pools: [parsePrefix("10.100.0.0/24")!] });
+  assert.deepEqual(snapshot.warnings, []);
+  const rulesOf = (name: string, ...attributes: string[]) =>
+    snapshot.rulesFor({
+      uri: `spiffe://d/agent/${name}`,
+      kind: "agent",
+      name,
+      attributes: new Set(attributes),
+    });
+  assert.deepEqual(rulesOf("alice")?.names, ["example.com", "*.example.com"]);
+  assert.ok(rulesOf("carol", "administrators")?.routes().some(({ length }) => length === 0));
+});
+
+Deno.test("the reservations of config/relay-tunnel.json fit its pools", async () => {
+  const { tunnel } = await loadConfig(`${FOLDER}/relay-tunnel.json`) as { tunnel: RelayTunnelConfig };
+  const alice = "spiffe://d/agent/alice";
+  const addresses = tunnel.reservations["agent/alice"]!;
+  const reservations = new Map([[alice, addresses]]);
+  const ipam = new Ipam({ ...tunnel, ipv6: null, reservations });
+  const allocation = ipam.allocate(alice, 0);
+  assert.ok(allocation.ok);
+  assert.deepEqual(allocation.lease.ipv4, parseIp("10.100.0.10"));
 });

@@ -5,6 +5,7 @@ import { renderReference, replaceReference } from "../../src/config/reference.ts
 import { z } from "zod";
 import { agentSchema } from "../../src/config/schema/agent.ts";
 import { connectorSchema } from "../../src/config/schema/connector.ts";
+import { egressSchema } from "../../src/config/schema/egress.ts";
 import { policySchema } from "../../src/config/schema/policy.ts";
 import { relaySchema } from "../../src/config/schema/relay.ts";
 
@@ -19,7 +20,7 @@ Deno.test("every field has a row of four cells, and each but the mode a descript
 
 Deno.test("every top-level field of every schema is in the reference", () => {
   const text = renderReference();
-  for (const schema of [relaySchema, connectorSchema, agentSchema, policySchema]) {
+  for (const schema of [relaySchema, connectorSchema, agentSchema, policySchema, egressSchema]) {
     const { properties } = z.toJSONSchema(schema, { io: "input" });
     for (const field of Object.keys(properties!)) assert.ok(text.includes(`| \`${field}\` |`), field);
   }
@@ -36,6 +37,10 @@ Deno.test("types and defaults are printed as they are written in a config", () =
       "| `forwards` | list of object | `[]` |",
       "| `health` | unix:/path or null | `null` |",
       "| `socks5` | host:port | none |",
+      '| `tunnel.routes` | `"policy"` or list of IP prefix | `"policy"` |',
+      '| `default_action` | `"allow"`, `"deny"`, `"drop"`, `"reject"` | none |',
+      "| `clients.NAME.rules` | list of object | required |",
+      "| `clients.NAME.rules[].ports` | list of port or range | none |",
     ]
   ) assert.ok(text.includes(row), row);
 });
