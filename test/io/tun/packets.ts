@@ -43,9 +43,18 @@ const GSO = { tcp4: 1, tcp6: 4, udp: 5, ecn: 0x80 } as const;
 
 /** Makes a packet whose checksums are right. */
 export function makePacket(options: PacketOptions = {}): Uint8Array<ArrayBuffer> {
-  const packet = layOut(options);
+  return seal(layOut(options));
+}
+
+/** Makes the checksums of a packet right again after a change. */
+export function seal(packet: Uint8Array<ArrayBuffer>): Uint8Array<ArrayBuffer> {
+  if (packet[0]! >> 4 === 4) {
+    packet.fill(0, 10, 12);
+    new DataView(packet.buffer).setUint16(10, ~ones([packet.subarray(0, 20)]) & 0xffff);
+  }
   const place = checksumPlace(packet);
   if (place !== undefined) {
+    packet.fill(0, place.field, place.field + 2);
     const sum = ~ones([pseudoHeader(packet, place), packet.subarray(place.start)]) & 0xffff;
     new DataView(packet.buffer).setUint16(place.field, place.protocol === 17 && sum === 0 ? 0xffff : sum);
   }

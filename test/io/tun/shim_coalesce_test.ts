@@ -15,6 +15,7 @@ import {
   type PacketOptions,
   PSH,
   RST,
+  seal,
   SYN,
   URG,
   VNET,
@@ -95,6 +96,14 @@ testNeeding(NEEDS, "what differs in anything but its place in the stream is not 
   }
 });
 
+testNeeding(NEEDS, "another urgent pointer is not joined", () => {
+  using library = new ShimLibrary();
+  const packets = [0, 100].map((sequence) => makePacket({ payload: pattern(100), sequence }));
+  packets[1]![39] = 1;
+  seal(packets[1]!);
+  assert.deepEqual(library.coalesce(packets), packets.map(alone));
+});
+
 testNeeding(NEEDS, "identifiers must count up where the packet may be fragmented", () => {
   using library = new ShimLibrary();
   const make = (sequence: number, identification: number) =>
@@ -146,11 +155,17 @@ testNeeding(NEEDS, "UDP without a checksum, fragments and IPv4 options stay alon
   using library = new ShimLibrary();
   const datagrams = [0, 1].map(() => makePacket({ upper: "udp", payload: pattern(100) }));
   for (const packet of datagrams) packet.fill(0, 26, 28);
-  const fragments = [0, 1].map((index) => makePacket({ payload: pattern(100), sequence: index * 100 }));
-  for (const packet of fragments) packet[6] = 0x20;
-  const lengths = [0, 1].map((index) => makePacket({ payload: pattern(100), sequence: index * 100 }));
-  for (const packet of lengths) packet[3]!--;
-  for (const packets of [datagrams, fragments, lengths]) {
+  const change = (edit: (packet: Uint8Array) => void) =>
+    [0, 1].map((index) => {
+      const packet = makePacket({ payload: pattern(100), sequence: index * 100 });
+      edit(packet);
+      return seal(packet);
+    });
+  const fragments = change((packet) => packet[6] = 0x20);
+  const laterFragments = change((packet) => packet[7] = 8);
+  const lengths = change((packet) => packet[3]!--);
+  assert.equal(library.coalesce(change(() => {})).length, 1);
+  for (const packets of [datagrams, fragments, laterFragments, lengths]) {
     assert.deepEqual(library.coalesce(packets), packets.map(alone));
   }
 });

@@ -160,6 +160,9 @@ testNeeding(NEEDS, "headers that contradict the frame are refused, none reads pa
   new DataView(whole.buffer).setUint16(8, 65_000, true);
   assert.equal(library.segment(whole).result, EINVAL);
   assert.equal(library.segment(good, { next: 3_001 }).result, EINVAL);
+  const largest = concat([new Uint8Array(VNET), new Uint8Array(65_535)]);
+  assert.equal(library.segment(largest).result, 1);
+  assert.equal(library.segment(concat([largest, new Uint8Array(1)])).result, EINVAL);
 });
 
 testNeeding(NEEDS, "a frame cut short at any byte is refused or makes packets that fit it", () => {
