@@ -5,8 +5,12 @@
 
 import type { EgressPacket, Flow } from "./flow.ts";
 
-/** Fragmented packets remembered for one client; about 100 bytes each, made at the first fragment. */
-const SLOTS = 64;
+/**
+ * Fragmented packets remembered for one client, 256 in all; about 100 bytes each, made at the first fragment. A burst of
+ * answers may come between a packet's fragments: of packets that fall into one set the newest stay.
+ */
+const SETS = 64;
+const SLOTS_PER_SET = 4;
 
 /** Milliseconds from the first fragment to the last; receivers wait as long (RFC 791 §3.2: 15 s, then twice). */
 const FRAGMENT_TIME = 30_000;
@@ -14,11 +18,13 @@ const FRAGMENT_TIME = 30_000;
 /** First fragments of one client's packets, of both directions. */
 export class FragmentTable {
   #slots: Slot[] | undefined;
+  /** Per set, the slot that gives way next. */
+  readonly #next = new Uint8Array(SETS);
 
   /** Remembers the flow of a first fragment. */
   note(packet: EgressPacket, flow: Flow, now: number): void {
-    this.#slots ??= Array.from({ length: SLOTS }, () => new Slot());
-    const slot = this.#slots[slotOf(packet)]!;
+    this.#slots ??= Array.from({ length: SETS * SLOTS_PER_SET }, () => new Slot());
+    const slot = this.#slots[this.#indexOf(packet)] ?? this.#oldestFor(packet);
     slot.flow = flow;
     slot.until = now + FRAGMENT_TIME;
     slot.id = packet.fragmentId | 0;
@@ -35,15 +41,25 @@ export class FragmentTable {
 
   /** The flow that a later fragment belongs to; undefined when its first fragment was not noted or is long ago. */
   find(packet: EgressPacket, now: number): Flow | undefined {
-    const slot = this.#slots?.[slotOf(packet)];
-    if (
-      slot === undefined || slot.until < now || slot.id !== (packet.fragmentId | 0) ||
-      slot.meta !== metaOf(packet) || slot.src3 !== (packet.src3 | 0) || slot.dst3 !== (packet.dst3 | 0) ||
-      slot.src0 !== (packet.src0 | 0) || slot.src1 !== (packet.src1 | 0) || slot.src2 !== (packet.src2 | 0) ||
-      slot.dst0 !== (packet.dst0 | 0) || slot.dst1 !== (packet.dst1 | 0) || slot.dst2 !== (packet.dst2 | 0)
-    ) return undefined;
+    if (this.#slots === undefined) return undefined;
+    const slot = this.#slots[this.#indexOf(packet)];
+    if (slot === undefined || slot.until < now) return undefined;
     if (slot.flow !== undefined && slot.flow.idleClass < 0) slot.flow = undefined;
     return slot.flow;
+  }
+
+  /** Where a packet is remembered; -1 where it is not. */
+  #indexOf(packet: EgressPacket): number {
+    const first = setOf(packet) * SLOTS_PER_SET;
+    for (let i = first; i < first + SLOTS_PER_SET; i++) if (isOf(this.#slots![i]!, packet)) return i;
+    return -1;
+  }
+
+  #oldestFor(packet: EgressPacket): Slot {
+    const set = setOf(packet);
+    const index = this.#next[set]!;
+    this.#next[set] = (index + 1) % SLOTS_PER_SET;
+    return this.#slots![set * SLOTS_PER_SET + index]!;
   }
 }
 
@@ -62,6 +78,14 @@ class Slot {
   dst3 = 0;
 }
 
+/** Tells whether a slot is that of a fragment's packet. */
+function isOf(slot: Slot, packet: EgressPacket): boolean {
+  return slot.id === (packet.fragmentId | 0) && slot.meta === metaOf(packet) &&
+    slot.src3 === (packet.src3 | 0) && slot.dst3 === (packet.dst3 | 0) &&
+    slot.src0 === (packet.src0 | 0) && slot.src1 === (packet.src1 | 0) && slot.src2 === (packet.src2 | 0) &&
+    slot.dst0 === (packet.dst0 | 0) && slot.dst1 === (packet.dst1 | 0) && slot.dst2 === (packet.dst2 | 0);
+}
+
 /**
  * What besides addresses and identification makes fragments one packet: the protocol of IPv4 (RFC 791 §2.3). Of IPv6 it
  * is not part of it (RFC 8200 §4.5), and a later fragment cannot tell the protocol behind extension headers.
@@ -70,7 +94,7 @@ function metaOf({ version, protocol }: EgressPacket): number {
   return version === 4 ? 4 | (protocol << 8) : 6;
 }
 
-function slotOf(packet: EgressPacket): number {
+function setOf(packet: EgressPacket): number {
   const key = packet.fragmentId ^ packet.dst3 ^ packet.src3;
-  return (key ^ (key >>> 6) ^ (key >>> 16)) & (SLOTS - 1);
+  return (key ^ (key >>> 6) ^ (key >>> 16)) & (SETS - 1);
 }
