@@ -44,6 +44,9 @@ const PATIENCE = 2_000;
 /** A link that lived this long (ms) resets the back-off. */
 const STABLE = 10_000;
 
+/** Milliseconds that a peer has to take leave. */
+const LEAVE = 250;
+
 /** Milliseconds between looks at MTU and pinned routes. */
 const TICK = 1_000;
 
@@ -112,7 +115,7 @@ export class IpTunnel {
 
   /** A relay came or went: tries again at once, or moves from one that takes no more work. */
   relaysChanged(): void {
-    if (this.#options.opener.shouldMove()) this.#link?.close();
+    if (this.#options.opener.shouldMove()) this.#link?.abort();
     this.#wake?.();
   }
 
@@ -168,14 +171,14 @@ export class IpTunnel {
     this.#advertised = config.dialect === "zgate" ? everything() : undefined;
     this.#link = link;
     const asking = setTimeout(() => this.#ask(link), PATIENCE);
-    const stop = () => link.close();
+    const stop = () => void endLink(link);
     this.#stop.signal.addEventListener("abort", stop);
     try {
       await link.run();
     } finally {
       clearTimeout(asking);
       this.#stop.signal.removeEventListener("abort", stop);
-      link.close();
+      link.abort();
       if (this.#link === link) this.#link = undefined;
       this.#client.setLink(undefined);
       logger.info("tunnel_lost", {});
@@ -279,6 +282,13 @@ export class IpTunnel {
       this.#options.logger.error("tunnel_network_left", { detail: errorMessage(error) });
     });
   }
+}
+
+/** Takes leave of the peer, which has a moment to do the same. */
+async function endLink(link: ConnectIp): Promise<void> {
+  await link.close().catch(ignore);
+  await sleep(LEAVE);
+  link.abort();
 }
 
 function everything(): RouteSet {

@@ -247,7 +247,7 @@ export class IpTunnels {
       scope,
       link: connectIp,
       client: this.#engine.client({ identity: identity.uri, rules: wish.rules }),
-      onReplaced: () => connectIp.close(),
+      onReplaced: () => connectIp.abort(),
     });
     const tunnel = new TunnelRequest({ ...wish, connectIp, session });
     this.#requests.set(session, tunnel);
@@ -262,7 +262,7 @@ export class IpTunnels {
       outcome = "broken";
       logger.debug("tunnel_broken", { identity: identity.uri, detail: errorMessage(error) });
     } finally {
-      connectIp.close();
+      connectIp.abort();
       session.detach();
       this.#requests.delete(session);
       const { packetsIn, packetsOut, bytesIn, bytesOut } = session.counters;

@@ -90,10 +90,10 @@ export class TunnelRequest {
     }));
   }
 
-  /** Ends the tunnel: from here on no packet passes. */
+  /** Ends the tunnel at once, whatever its peer does: from here on no packet passes. */
   close(): void {
     this.session.detach();
-    this.#options.connectIp.close();
+    this.#options.connectIp.abort();
   }
 }
 
