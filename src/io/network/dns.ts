@@ -198,7 +198,9 @@ export class TunnelDns implements AsyncDisposable {
       return await Deno.readTextFile(this.#path);
     } catch (error) {
       if (error instanceof Deno.errors.NotFound) return undefined;
-      throw error;
+      throw new GinnelError("ERR_DNS_FILE", `Cannot read ${this.#path}: ${errorMessage(error)}`, {
+        cause: error,
+      });
     }
   }
 }

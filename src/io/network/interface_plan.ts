@@ -45,7 +45,8 @@ export function planInterface(
   link(`mtu ${wish.mtu}`, `mtu ${present.mtu}`);
   if (wish.up) link("up", present.up ? "up" : "down");
   const options = wish.prefixRoute === false ? " noprefixroute" : "";
-  for (const item of without(present.addresses, wish.addresses)) {
+  // Last first: with the first of a network's IPv4 addresses the kernel takes away the others.
+  for (const item of without(present.addresses, wish.addresses).toReversed()) {
     steps.push({ run: `addr del ${line(name, item)}`, undo: `addr add ${line(name, item)}${noDad(item)}` });
   }
   for (const item of without(wish.addresses, present.addresses)) {

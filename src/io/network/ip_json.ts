@@ -8,8 +8,10 @@ import type { InterfaceAddress, InterfaceState } from "./interface_plan.ts";
 /** A route as the kernel has it. */
 export interface KernelRoute {
   readonly prefix: IpPrefix;
-  /** "unicast", or how it refuses: "unreachable", "blackhole", "prohibit", "throw". */
+  /** "unicast"; "local" for our own addresses; or how it refuses: "unreachable", "blackhole", "prohibit", "throw". */
   readonly type: string;
+  /** "main", or another by name or number. */
+  readonly table: string;
   /** Who made it, as `ip` names it: "kernel", "dhcp", "71". */
   readonly protocol: string;
   readonly metric: number;
@@ -35,7 +37,7 @@ export function readInterface(link: string, addresses: string): InterfaceState |
   };
 }
 
-/** Reads `ip -json -details route show`. */
+/** Reads `ip -json -details route show table all`. */
 export function readRoutes(text: string, version: 4 | 6): KernelRoute[] {
   return records(text).flatMap((entry) => {
     const prefix = readDestination(entry["dst"], version);
@@ -43,9 +45,11 @@ export function readRoutes(text: string, version: 4 | 6): KernelRoute[] {
     const type = typeof entry["type"] === "string" ? entry["type"] : "unicast";
     const metric = typeof entry["metric"] === "number" ? entry["metric"] : 0;
     // Of several hops with weights the first will do: each of them leads there.
-    const hop = readHop(entry) ??
-      recordsOf(entry["nexthops"]).map(readHop).find((found) => found !== undefined);
-    const route = { prefix, type, protocol: String(entry["protocol"] ?? ""), metric };
+    // IPv6 routes that refuse carry the loopback interface.
+    const hops = type === "unicast" ? [entry, ...recordsOf(entry["nexthops"])] : [];
+    const hop = hops.map(readHop).find((found) => found !== undefined);
+    const table = String(entry["table"] ?? "main");
+    const route = { prefix, type, table, protocol: String(entry["protocol"] ?? ""), metric };
     return [hop === undefined ? route : { ...route, hop }];
   });
 }

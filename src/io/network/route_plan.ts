@@ -26,7 +26,7 @@ export interface Pin {
 /** What there is and what is wanted. */
 export interface RouteWish {
   readonly interfaceName: string;
-  /** All routes of the main table. */
+  /** All routes of all tables; ours are in the main one. */
   readonly present: readonly KernelRoute[];
   /** Prefixes that lead into the tunnel. */
   readonly wanted: readonly IpPrefix[];
@@ -44,7 +44,8 @@ export interface RoutePlan {
 
 /** Plans the change: pins come before the routes that would catch them, and go after those. */
 export function planRoutes(wish: RouteWish): RoutePlan {
-  const { interfaceName, present, wanted, pins } = wish;
+  const { interfaceName, wanted, pins } = wish;
+  const present = wish.present.filter(({ table }) => table === "main");
   const ours = present.filter((route) => isTunnelRoute(route, interfaceName));
   const isPin = pinTest(wish);
   const oldPins = present.filter(isPin);
@@ -87,22 +88,26 @@ export function coveredBy(wanted: readonly IpPrefix[], pinned: readonly IpAddres
   return [...found.values()];
 }
 
-/** Where a packet to `address` goes when our routes are not there: the longest prefix, then the lowest metric. */
+/**
+ * Where a packet to `address` goes when our routes are not there: the longest prefix, then the lowest metric. The main
+ * table comes first; where it knows no way, rules may lead to another that does.
+ */
 export function outsideRoute(
   address: IpAddress,
   { interfaceName, present, pinnedBefore }: Omit<RouteWish, "wanted" | "pins">,
 ): KernelRoute | undefined {
   const isPin = pinTest({ interfaceName, pinnedBefore, pins: [{ address }] });
-  let best: KernelRoute | undefined;
-  for (const route of present) {
-    if (!prefixContains(route.prefix, address) || route.hop?.device === interfaceName || isPin(route)) {
-      continue;
-    }
-    if (best === undefined || route.prefix.length > best.prefix.length) best = route;
-    else if (route.prefix.length === best.prefix.length && route.metric < best.metric) best = route;
-  }
-  return best;
+  const fitting = present.filter((route) =>
+    WAYS.has(route.type) && prefixContains(route.prefix, address) && route.hop?.device !== interfaceName &&
+    !isPin(route)
+  );
+  return fitting.toSorted((a, b) =>
+    rank(a) - rank(b) || b.prefix.length - a.prefix.length || a.metric - b.metric
+  )[0];
 }
+
+/** Types of routes that decide: broadcasts are not asked about, and "throw" leaves it to others. */
+const WAYS = new Set(["unicast", "local", "unreachable", "blackhole", "prohibit"]);
 
 /** Whether the route is somebody else's host route to just this address: then there is nothing to pin. */
 export function isHostRoute(route: KernelRoute): boolean {
@@ -112,6 +117,12 @@ export function isHostRoute(route: KernelRoute): boolean {
 /** The prefix of one address. */
 function hostPrefix({ version, value }: IpAddress): IpPrefix {
   return { version, first: value, length: ipBits(version) };
+}
+
+/** The kernel's own table comes first, and ours, the main one, before those that rules lead to. */
+function rank({ type, table }: KernelRoute): number {
+  if (type === "local") return 0;
+  return table === "main" ? 1 : 2;
 }
 
 function planPins(pins: readonly Pin[], present: readonly KernelRoute[]): Step[] {

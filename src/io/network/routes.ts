@@ -8,9 +8,8 @@ import { runBatch } from "./batch.ts";
 import { runChecked } from "./commands.ts";
 import { checkInterfaceName } from "./interface_name.ts";
 import type { NetworkContext } from "./context.ts";
-import { type KernelRoute, type NextHop, readRoutes } from "./ip_json.ts";
+import { type KernelRoute, readRoutes } from "./ip_json.ts";
 import { ipv6Usable } from "./ipv6.ts";
-import { lookUpRoute } from "./route_lookup.ts";
 import { coveredBy, isHostRoute, outsideRoute, type Pin, planRoutes } from "./route_plan.ts";
 import { Serial } from "./serial.ts";
 
@@ -74,7 +73,7 @@ export class RouteTable implements AsyncDisposable {
     const present = [...await this.#read(4), ...(ipv6Usable(files, "all") ? await this.#read(6) : [])];
     const pinnedBefore = (journal.data.pins ?? []).map(parseIp).filter((address) => address !== undefined);
     const table = { interfaceName: this.#name, present, pinnedBefore };
-    const pins = await this.#pins(covered, table);
+    const pins = this.#pins(covered, table);
     const plan = planRoutes({ ...table, wanted, pins });
     const names = new Set([...pins.map(({ address }) => address), ...pinnedBefore].map(formatIp));
     await journal.update({ pins: [...names] });
@@ -84,35 +83,27 @@ export class RouteTable implements AsyncDisposable {
     return { conflicts: plan.conflicts };
   }
 
-  async #pins(
+  #pins(
     addresses: readonly IpAddress[],
     table: { interfaceName: string; present: readonly KernelRoute[]; pinnedBefore: readonly IpAddress[] },
-  ): Promise<Pin[]> {
+  ): Pin[] {
+    const { logger } = this.#context;
     const pins: Pin[] = [];
     for (const address of addresses) {
       const route = outsideRoute(address, table);
-      // Whoever runs this machine has pinned it already.
-      if (route !== undefined && isHostRoute(route)) continue;
-      const hop = route?.hop ?? (route === undefined ? await this.#lookUp(address) : undefined);
-      if (hop?.device === "lo") continue;
-      if (hop === undefined) {
-        this.#context.logger.warn("network_relay_unreachable", { interface: this.#name });
-      }
+      // This machine's own, or pinned by whoever runs it.
+      if (route?.type === "local" || (route !== undefined && isHostRoute(route))) continue;
+      const hop = route?.hop;
+      if (hop === undefined) logger.warn("network_relay_unreachable", { interface: this.#name });
       pins.push(hop === undefined ? { address } : { address, hop });
     }
     return pins;
   }
 
-  /** Where the main table knows no way, the rules may lead to another that does. */
-  async #lookUp(address: IpAddress): Promise<NextHop | undefined> {
-    const hop = await lookUpRoute(address, this.#context);
-    return hop?.device === this.#name ? undefined : hop;
-  }
-
   async #read(version: 4 | 6): Promise<KernelRoute[]> {
     const text = await runChecked(this.#context.commands, {
       program: "ip",
-      args: [`-${version}`, "-json", "-details", "route", "show", "table", "main"],
+      args: [`-${version}`, "-json", "-details", "route", "show", "table", "all"],
       purpose: "read the routes",
     });
     return readRoutes(text, version);

@@ -4,6 +4,7 @@
  */
 
 import assert from "node:assert/strict";
+import { withDeadline } from "../../../src/base/async.ts";
 import { SILENT_LOGGER } from "../../../src/base/log.ts";
 import { type Commands, systemCommands } from "../../../src/io/network/commands.ts";
 import { HostNetwork, type HostNetworkOptions } from "../../../src/io/network/host_network.ts";
@@ -16,8 +17,8 @@ import { TUNNEL } from "./values.ts";
 /** What tests on the ground need. */
 export const NEEDS = [needsNetworkNamespaces(), needsTool("nft")];
 
-/** The two machines; `near` is ours, `far` its gateway to everywhere. */
-export type Place = "near" | "far";
+/** The machines: `near` is ours, `far` its gateway to everywhere, `inner` one that has only `near`. */
+export type Place = "near" | "far" | "inner";
 
 /** `near` has 10.77.0.1 and fd77::1 on `eth0`, `far` has 10.77.0.2 and fd77::2; the tunnel interface outlives its users. */
 export interface Ground {
@@ -35,9 +36,18 @@ export interface Ground {
   open(options?: Partial<HostNetworkOptions>): Promise<HostNetwork>;
 }
 
+/** What a ground has besides. */
+export interface GroundOptions {
+  /** The name of a link from `near` (10.99.0.1, fd99::1) to `inner` (10.99.0.2, fd99::2): of the tunnel, or another. */
+  readonly inner?: string;
+}
+
 /** Runs `body` with this thread inside `near`. */
-export async function onGround(body: (ground: Ground) => Promise<void>): Promise<void> {
-  await using network = await Network.create(["near", "far"]);
+export async function onGround(
+  body: (ground: Ground) => Promise<void>,
+  { inner }: GroundOptions = {},
+): Promise<void> {
+  await using network = await Network.create(["near", "far", ...(inner === undefined ? [] : ["inner"])]);
   await using folder = await scratch();
   const directory = folder.path;
   const resolvConf = `${directory}/resolv.conf`;
@@ -47,8 +57,28 @@ export async function onGround(body: (ground: Ground) => Promise<void>): Promise
   await shell("ip addr add fd77::2/64 dev eth0 nodad", "far");
   await shell(`ip addr add fd77::1/64 dev eth0 nodad
     ip route add default via 10.77.0.2 dev eth0
+    # A new namespace takes some of these from the machine.
+    sysctl -qw net.ipv4.ip_forward=0 net.ipv6.conf.all.forwarding=0 net.ipv6.conf.lo.accept_ra=1
+    sysctl -qw net.ipv4.conf.all.accept_redirects=1
     ip route add default via fd77::2 dev eth0
-    ip tuntap add dev ${TUNNEL} mode tun`);
+    ${inner === TUNNEL ? "" : `ip tuntap add dev ${TUNNEL} mode tun`}`);
+  if (inner !== undefined) {
+    const { namespace } = network.host("inner");
+    await shell(`ip link add ${inner} type veth peer name eth1 netns ${namespace}
+      ip addr add 10.99.0.1/24 dev ${inner}; ip addr add fd99::1/64 dev ${inner} nodad; ip link set ${inner} up`);
+    await shell(
+      `ip link set eth0 down; ip link set eth1 up
+      ip addr add 10.99.0.2/24 dev eth1; ip addr add fd99::2/64 dev eth1 nodad
+      ip route add default via 10.99.0.1; ip route add default via fd99::1`,
+      "inner",
+    );
+    // A tunnel has no neighbours to ask for, and its rules let nobody ask.
+    const address = async (device: string, place: Place) =>
+      (await shell(`cat /sys/class/net/${device}/address`, place)).trim();
+    const [nearMac, innerMac] = [await address(inner, "near"), await address("eth1", "inner")];
+    await shell(`ip neigh replace fd99::2 lladdr ${innerMac} dev ${inner}`);
+    await shell(`ip neigh replace fd99::1 lladdr ${nearMac} dev eth1`, "inner");
+  }
   const picture = async () => {
     const kernel = clean(await shell(PICTURE));
     const names: string[] = [];
@@ -70,6 +100,31 @@ export async function onGround(body: (ground: Ground) => Promise<void>): Promise
     open: (options = {}) =>
       HostNetwork.open(TUNNEL, { logger: SILENT_LOGGER, directory, resolvConf, ...options }),
   });
+}
+
+/** A UDP socket in a place, that ends with its scope. */
+export function udp(
+  ground: Ground,
+  place: Place,
+  options: { readonly hostname: string; readonly port: number },
+): Deno.DatagramConn & Disposable {
+  const socket = ground.at(place, () => Deno.listenDatagram({ transport: "udp", ...options }));
+  return Object.assign(socket, { [Symbol.dispose]: () => socket.close() });
+}
+
+/** The next datagram as text, and who sent it; fails where none comes. */
+export async function receive(socket: Deno.DatagramConn): Promise<{ text: string; from: Deno.NetAddr }> {
+  const [bytes, from] = await withDeadline(5_000, () => socket.receive());
+  return { text: new TextDecoder().decode(bytes), from: from as Deno.NetAddr };
+}
+
+/** Sends a text. */
+export async function send(
+  socket: Deno.DatagramConn,
+  text: string,
+  to: { readonly hostname: string; readonly port: number },
+): Promise<void> {
+  await socket.send(new TextEncoder().encode(text), { transport: "udp", ...to });
 }
 
 /** Fails with the lines, and only those, by which two pictures differ. */

@@ -42,8 +42,8 @@ Deno.test("planInterface() undoes every step, and back to the first state", () =
   assert.deepEqual(runs(WISH, FRESH), [
     "link set dev ginnel7 addrgenmode eui64",
     "link set dev ginnel7 mtu 1500",
-    "addr del 10.100.0.7/24 dev ginnel7",
     "addr del fd10::7/64 dev ginnel7",
+    "addr del 10.100.0.7/24 dev ginnel7",
     "link set dev ginnel7 down",
   ]);
 });
