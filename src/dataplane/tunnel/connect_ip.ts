@@ -23,6 +23,7 @@ import {
 import { decodeZgateAddressAssign, encodeZgateAddressAssign, IP_PACKET } from "../../wire/capsule/zgate.ts";
 import { H3_MESSAGE_ERROR } from "../../wire/h3/codes.ts";
 import { DATAGRAM_CAPSULE } from "../../wire/http_datagram.ts";
+import { isFragment } from "../../wire/packet/packet_view.ts";
 import { readVarint, varintLength } from "../../wire/varint.ts";
 import { DATAGRAM_HEADROOM, type DatagramPort } from "../carrier.ts";
 import { CapsuleSender, type PacketFraming } from "./capsule_sender.ts";
@@ -85,7 +86,7 @@ export class ConnectIp implements TunnelLink {
   send(buffer: Uint8Array<ArrayBuffer>, start: number, end: number): boolean {
     if (start < SEND_HEADROOM) throw new RangeError(`Cannot send packet: only ${start} bytes in front of it`);
     if (this.#ended) return false;
-    if (!this.#usesDatagrams || CONTEXT_SIZE + end - start > this.#datagrams.maxSize) {
+    if (!this.#usesDatagrams || !this.#fitsDatagram(buffer, start, end)) {
       return this.#sender.sendPacket(buffer, start, end);
     }
     buffer[start - CONTEXT_SIZE] = PACKET_CONTEXT;
@@ -149,6 +150,13 @@ export class ConnectIp implements TunnelLink {
     this.#ended = true;
     this.#sender.abort(reason ?? new TypeError("Tunnel was aborted"));
     this.#body.abort(reason);
+  }
+
+  #fitsDatagram(buffer: Uint8Array, start: number, end: number): boolean {
+    const room = this.#datagrams.maxSize - CONTEXT_SIZE;
+    if (end - start > room) return false;
+    // A packet's last fragment must not overtake the first, which may be larger than this path's datagrams.
+    return room >= MIN_MTU || !isFragment(buffer, start);
   }
 
   #takeDatagram(payload: Uint8Array<ArrayBuffer>): void {

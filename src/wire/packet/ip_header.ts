@@ -15,7 +15,8 @@ const IPV6_HEADER = 40;
 // Extension headers of IPv6.
 const HOP_BY_HOP = 0;
 const ROUTING = 43;
-const FRAGMENT = 44;
+/** The header of IPv6 fragments. */
+export const FRAGMENT = 44;
 const AUTHENTICATION = 51;
 const DESTINATION_OPTIONS = 60;
 const MOBILITY = 135;

@@ -2,7 +2,7 @@
  * What the tunnel needs to know of an IPv4 (RFC 791) or IPv6 (RFC 8200) packet, in one reused object: filling it allocates
  * nothing. Packets that may mean one thing to a filter and another to the host behind it are faults.
  */
-import { readIpHeader, readUint16 } from "./ip_header.ts";
+import { FRAGMENT, readIpHeader, readUint16 } from "./ip_header.ts";
 
 /** Why a packet is refused. */
 export type PacketFault = "truncated" | "bad_version" | "bad_length" | "bad_header" | "bad_checksum";
@@ -133,6 +133,13 @@ export function decrementTtl(bytes: Uint8Array, start: number): boolean {
     bytes[start + 11] = checksum;
   }
   return true;
+}
+
+/** Tells whether what begins like a packet is one of several fragments; a header in front of that of IPv6 hides it. */
+export function isFragment(bytes: Uint8Array, start: number): boolean {
+  const version = bytes[start]! >> 4;
+  if (version === 6) return bytes[start + 6] === FRAGMENT;
+  return version === 4 && (readUint16(bytes, start + 6) & 0x3fff) !== 0;
 }
 
 function readTransport(

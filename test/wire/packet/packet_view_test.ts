@@ -4,6 +4,7 @@ import { concat, fromHex } from "../../../src/base/bytes.ts";
 import { formatIp, ipFromWords } from "../../../src/base/ip.ts";
 import {
   decrementTtl,
+  isFragment,
   newPacketView,
   PROTOCOL_ICMP,
   PROTOCOL_ICMPV6,
@@ -331,5 +332,24 @@ Deno.test("decrementTtl() keeps the checksum of IPv4 right whatever it is", () =
     assert.ok(checksum === ((high! << 8) | low!) || (checksum % 0xffff === 0), `identification ${id}`);
     packet.set([checksum >> 8, checksum], 10);
     assert.equal(readPacket(bytes, 3, bytes.length, newPacketView()), undefined, `identification ${id}`);
+  }
+});
+
+Deno.test("isFragment() tells fragments, first and later ones, from whole packets", () => {
+  for (const [name, packet] of Object.entries(SAMPLES)) {
+    const { moreFragments, fragmentOffset } = read(packet);
+    assert.equal(isFragment(packet, 0), moreFragments || fragmentOffset > 0, name);
+  }
+  // DF is no sign of fragments; the lowest bit of the offset and the one above it are.
+  const whole = ipv4Packet();
+  assert.deepEqual([0x40, 0x20, 0x01].map((byte) => isFragment(patchedBytes(whole, { 6: byte }), 0)), [
+    false,
+    true,
+    true,
+  ]);
+  assert.equal(isFragment(patchedBytes(whole, { 7: 1 }), 0), true);
+  assert.equal(isFragment(concat([new Uint8Array(3), patchedBytes(whole, { 6: 0x20 })]), 3), true);
+  for (const bytes of ["", "45", "60", "ff", "450000000000"]) {
+    assert.equal(isFragment(fromHex(bytes), 0), false, bytes);
   }
 });
