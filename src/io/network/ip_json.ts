@@ -54,13 +54,6 @@ export function readRoutes(text: string, version: 4 | 6): KernelRoute[] {
   });
 }
 
-/** Reads `ip -json route get`: where a packet would go; `undefined` where it would go nowhere or stay here. */
-export function readLookup(text: string): NextHop | undefined {
-  const [entry] = records(text);
-  if (entry === undefined || (entry["type"] ?? "unicast") !== "unicast") return undefined;
-  return readHop(entry);
-}
-
 /** Reads the names that `ip -json link show` lists. */
 export function readLinkNames(text: string): string[] {
   return records(text).flatMap(({ ifname }) => typeof ifname === "string" ? [ifname] : []);

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { GinnelError } from "../../../src/base/errors.ts";
+import type { GinnelError } from "../../../src/base/errors.ts";
 import { runBatch } from "../../../src/io/network/batch.ts";
 import { runChecked, systemCommands } from "../../../src/io/network/commands.ts";
 import { SILENT_LOGGER } from "../../../src/base/log.ts";

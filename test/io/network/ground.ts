@@ -58,8 +58,8 @@ export async function onGround(
   await shell(`ip addr add fd77::1/64 dev eth0 nodad
     ip route add default via 10.77.0.2 dev eth0
     # A new namespace takes some of these from the machine.
-    sysctl -qw net.ipv4.ip_forward=0 net.ipv6.conf.all.forwarding=0 net.ipv6.conf.lo.accept_ra=1
-    sysctl -qw net.ipv4.conf.all.accept_redirects=1
+    echo 0 > /proc/sys/net/ipv4/ip_forward; echo 0 > /proc/sys/net/ipv6/conf/all/forwarding; echo 1 > /proc/sys/net/ipv6/conf/lo/accept_ra
+    echo 1 > /proc/sys/net/ipv4/conf/all/accept_redirects
     ip route add default via fd77::2 dev eth0
     ${inner === TUNNEL ? "" : `ip tuntap add dev ${TUNNEL} mode tun`}`);
   if (inner !== undefined) {
@@ -155,7 +155,7 @@ const PICTURE = `ip -d route show table all
   ip rule
   ip -d addr
   nft list ruleset
-  sysctl -a 2>/dev/null | grep -E '^net.ipv[46].(ip_forward|conf)' | grep -v stable_secret`;
+  grep -rs . /proc/sys/net/ipv4/ip_forward /proc/sys/net/ipv4/conf /proc/sys/net/ipv6/conf || true`;
 
 /** Leaves out what changes by itself: leases' times, and the queue that a link gets when it first comes up. */
 function clean(picture: string): string {

@@ -66,7 +66,7 @@ testNeeding(
   () =>
     onGround(async (ground) => {
       await using network = await ground.open();
-      await ground.shell("sysctl -qw net.ipv4.ip_forward=1");
+      await ground.shell("echo 1 > /proc/sys/net/ipv4/ip_forward");
       await ground.shell("ip route add 10.99.0.0/24 via 10.77.0.1", "far");
       using receiver = udp(ground, "far", { hostname: "10.77.0.2", port: 7_000 });
       using sender = udp(ground, "inner", { hostname: "0.0.0.0", port: 0 });

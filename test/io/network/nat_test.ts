@@ -95,7 +95,7 @@ testNeeding(
   "a router stays a router: forwarding that was on stays on, for others too",
   () =>
     onGround(async (ground) => {
-      await ground.shell("sysctl -qw net.ipv4.ip_forward=1");
+      await ground.shell("echo 1 > /proc/sys/net/ipv4/ip_forward");
       const before = await ground.picture();
       await using network = await ground.open();
       await network.nat.apply({ ...CONFIG, pools: [prefix("10.99.0.0/24")] });
@@ -111,7 +111,7 @@ testNeeding(
   () =>
     onGround(async (ground) => {
       await ground.shell(
-        "sysctl -qw net.ipv6.conf.eth0.forwarding=1 net.ipv4.conf.eth0.forwarding=1 net.ipv4.conf.all.accept_redirects=0",
+        "echo 1 > /proc/sys/net/ipv6/conf/eth0/forwarding; echo 1 > /proc/sys/net/ipv4/conf/eth0/forwarding; echo 0 > /proc/sys/net/ipv4/conf/all/accept_redirects",
       );
       const before = await ground.picture();
       await using network = await ground.open();
@@ -160,7 +160,9 @@ testNeeding(
         "net.ipv6.conf.all.forwarding",
       ]);
       assert.equal(await ground.picture(), before);
-      await ground.shell("sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1");
+      await ground.shell(
+        "echo 1 > /proc/sys/net/ipv4/ip_forward; echo 1 > /proc/sys/net/ipv6/conf/all/forwarding",
+      );
       assert.deepEqual(await network.nat.apply({ ...CONFIG, mode: "none" }), []);
     }),
 );
