@@ -1,5 +1,6 @@
 /**
- * The files of a demo network: its CA, three identities, a policy and one config for each mode.
+ * The files of a demo network: its CA, three identities, a policy and one config for each mode; and those of its IP
+ * tunnel.
  */
 
 import { join } from "node:path";
@@ -26,6 +27,12 @@ export interface DemoNetwork {
 
 /** The demo's service. */
 export const DEMO_SERVICE = "hello";
+
+/** The interface of the demo's tunnel, on both of its ends. */
+export const DEMO_TUNNEL_INTERFACE = "ginnel0";
+
+/** The tunnel relay's audit log, in the demo's folder. */
+export const DEMO_TUNNEL_AUDIT = "tunnel-audit.jsonl";
 
 const TRUST_DOMAIN = "dev.ginnel.internal";
 const CA_DAYS = 2;
@@ -87,6 +94,66 @@ export async function writeDemoNetwork(folder: string, ports: DemoPorts): Promis
       socks5: `127.0.0.1:${ports.socks5}`,
     }),
   };
+}
+
+/** Where the tunnel's relay listens, and what is behind it. */
+export interface TunnelAddresses {
+  readonly relay: string;
+  /** What alice may reach, but for one address. */
+  readonly network: string;
+  readonly forbidden: string;
+}
+
+/** Paths of what the tunnel needs. */
+export interface TunnelNetwork {
+  readonly relayConfig: string;
+  readonly agentConfig: string;
+  /** Where each node keeps what it has set up: on one file system they must not share it. */
+  readonly stateFolders: { readonly relay: string; readonly agent: string };
+}
+
+/** Adds the files of a tunnel to those of a demo network, whose identities it uses. */
+export async function writeTunnelNetwork(
+  folder: string,
+  addresses: TunnelAddresses,
+): Promise<TunnelNetwork> {
+  await Deno.writeTextFile(join(folder, "egress.yaml"), egressPolicy(addresses));
+  const stateFolders = { relay: join(folder, "relay-state"), agent: join(folder, "agent-state") };
+  for (const path of Object.values(stateFolders)) await Deno.mkdir(path, { mode: 0o700 });
+  const address = `${addresses.relay}:4433`;
+  return {
+    stateFolders,
+    relayConfig: await writeConfig(folder, "tunnel-relay", {
+      mode: "relay",
+      identity: "relay-1.json",
+      listen: { quic: address, tls: address },
+      policy: ["policy.yaml"],
+      authority: { key: "ca/authority.key" },
+      health: null,
+      audit: { file: DEMO_TUNNEL_AUDIT },
+      // IPv6 is left out: not every kernel has it.
+      tunnel: { interface: DEMO_TUNNEL_INTERFACE, ipv6: null, policy: ["egress.yaml"] },
+      drainSeconds: 0,
+    }),
+    agentConfig: await writeConfig(folder, "tunnel-agent", {
+      mode: "agent",
+      identity: "alice.json",
+      relays: [{ name: "relay-1", address }],
+      tunnel: { interface: DEMO_TUNNEL_INTERFACE },
+    }),
+  };
+}
+
+function egressPolicy({ network, forbidden }: TunnelAddresses): string {
+  return `# Where alice's packets may leave to: the first rule that matches decides, and nothing else is allowed.
+default_action: deny
+clients:
+  agent/alice:
+    rules:
+      - { id: not-this-one, type: ip_cidr, action: reject, destinations: [${forbidden}] }
+      - { id: web, type: ip_cidr, action: allow, destinations: [${network}], protocol: tcp, ports: [80] }
+      - { id: ping, type: ip_cidr, action: allow, destinations: [${network}], protocol: icmp }
+`;
 }
 
 async function writeConfig(folder: string, mode: string, config: unknown): Promise<string> {

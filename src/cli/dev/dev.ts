@@ -1,27 +1,31 @@
 /**
- * `ginnel dev`: a whole network on one machine to try it out. Needs no privilege and leaves nothing behind.
+ * `ginnel dev`: a whole network on one machine to try it out. Leaves nothing behind; only the part that shows an IP
+ * tunnel needs a privilege.
  */
 
-import { join } from "node:path";
-import { sleep } from "../../base/async.ts";
+import { sleep, withSignal } from "../../base/async.ts";
 import { errorMessage } from "../../base/errors.ts";
 import { createLogger, type Logger } from "../../base/log.ts";
 import { loadConfig } from "../../config/parse_config.ts";
 import { runMode } from "../../modes/run.ts";
 import type { Running } from "../../modes/running.ts";
 import type { CommandIo } from "../ca.ts";
-import { execute } from "../command.ts";
+import { execute, EXIT } from "../command.ts";
+import { DemoFolder } from "./demo_folder.ts";
 import { DEMO_SERVICE, type DemoNetwork, type DemoPorts, writeDemoNetwork } from "./demo_network.ts";
 import { Milestones } from "./milestones.ts";
 import { type DemoService, startDemoService } from "./demo_service.ts";
+import { runInside } from "./inside.ts";
+import { makeHosts, TunnelDemo, type TunnelDemoOptions } from "./tunnel_demo.ts";
 
 const HELP = `Usage: ginnel dev [--once]
 
 Runs a demo network on this machine: a service that listens only on a unix socket, a connector beside it, a
-relay and an agent. Makes one request through all of them and says how it went; Ctrl-C stops everything.
+relay and an agent. Makes one request through all of them and says how it went. As root it shows an IP tunnel
+too, in network namespaces of its own. Ctrl-C stops everything.
 
 Flags:
-  --once   stop after the first request; exit code 0 if it worked, 1 if not
+  --once   stop after the first requests; exit code 0 if they worked, 1 if not
   --help   show this text
 `;
 
@@ -44,14 +48,17 @@ export function devCommand(
     {
       name: "dev",
       help: HELP,
-      flags: { once: "switch" },
+      // `--inside` is for the demo itself: what it starts in its namespaces.
+      flags: { once: "switch", inside: "text" },
       run: async (flags, io) => {
-        const folder = await Deno.makeTempDir({ prefix: "ginnel-dev-" });
-        try {
-          return await runDemo(folder, io, flags.once ? undefined : untilStopped);
-        } finally {
-          await Deno.remove(folder, { recursive: true });
+        if (typeof flags.inside === "string") {
+          await runInside(flags.inside, io);
+          return EXIT.done;
         }
+        const stop = new AbortController();
+        void untilStopped().then((signal) => stop.abort(new StoppedError(signal)));
+        await using folder = await DemoFolder.create();
+        return await runDemo(folder, { io, isOnce: flags.once === true, signal: stop.signal });
       },
     },
     args,
@@ -59,39 +66,67 @@ export function devCommand(
   );
 }
 
-async function runDemo(
-  folder: string,
-  io: CommandIo,
-  untilStopped: (() => Promise<string>) | undefined,
-): Promise<number> {
+/** The user asked to stop. */
+class StoppedError extends Error {}
+
+interface DemoOptions {
+  readonly io: CommandIo;
+  readonly isOnce: boolean;
+  readonly signal: AbortSignal;
+}
+
+async function runDemo(folder: DemoFolder, { io, isOnce, signal }: DemoOptions): Promise<number> {
   io.stdout("Making a CA, three identities, a policy and three configs...\n");
   const ports = choosePorts();
-  const network = await writeDemoNetwork(folder, ports);
-  const log = await Deno.open(join(folder, "ginnel.log"), { create: true, append: true, mode: 0o600 });
+  const network = await writeDemoNetwork(folder.path, ports);
+  using logFile = await Deno.open(folder.file("ginnel.log"), { create: true, append: true, mode: 0o600 });
   const encoder = new TextEncoder();
+  const log = (line: string) => void logFile.writeSync(encoder.encode(line));
   const connected = new Milestones(["connector service_bound", "agent relay_connected"]);
   const logger = createLogger({
     write: (line) => {
-      log.writeSync(encoder.encode(line));
+      log(line);
       connected.see(line);
     },
   });
-  const stopped = untilStopped?.();
-  const demo = await startDemo(network, logger);
+  signal.addEventListener("abort", () => io.stdout("\nStopping...\n"), { once: true });
   try {
-    io.stdout(describe(folder, ports));
+    await using parts = new AsyncDisposableStack();
+    parts.defer(() => io.stdout("Stopped: everything is gone.\n"));
+    const demo = await startDemo(network, logger);
+    parts.defer(() => demo.stop());
+    io.stdout(describe(folder.path, ports));
     io.stdout("\nWaiting for connector and agent to find the relay...\n");
-    await connected.reached(CONNECT_TIMEOUT_MS);
-    const worked = await firstRequest(ports.forward, io);
-    if (stopped === undefined) return worked ? 0 : 1;
-    io.stdout(`\nTry it:\n\n  curl http://127.0.0.1:${ports.forward}/\n\nCtrl-C stops everything.\n`);
-    await stopped;
-    io.stdout("\nStopping...\n");
-    return 0;
-  } finally {
-    await demo.stop();
-    log.close();
-    io.stdout("Stopped: agent, connector, relay and service are gone.\n");
+    await withSignal(connected.reached(CONNECT_TIMEOUT_MS), signal);
+    const worked = await firstRequest(ports.forward, { io, signal });
+    const tunnel = await showTunnel(parts, { folder, io, log, signal });
+    if (isOnce) return worked && tunnel.worked ? EXIT.done : EXIT.failed;
+    const hints = `  curl http://127.0.0.1:${ports.forward}/\n${tunnel.hint}`;
+    io.stdout(`\nTry it:\n\n${hints}\nCtrl-C stops everything.\n`);
+    await withSignal(new Promise<never>(() => {}), signal);
+    return EXIT.done;
+  } catch (error) {
+    if (!(error instanceof StoppedError)) throw error;
+    return isOnce ? EXIT.failed : EXIT.done;
+  }
+}
+
+/** Shows an IP tunnel where this machine can; `parts` end it. */
+async function showTunnel(
+  parts: AsyncDisposableStack,
+  options: TunnelDemoOptions,
+): Promise<{ readonly worked: boolean; readonly hint: string }> {
+  const { folder, io } = options;
+  const hosts = await makeHosts(folder, io);
+  if (hosts === undefined) return { worked: true, hint: "" };
+  parts.use(hosts);
+  try {
+    const tunnel = parts.use(await TunnelDemo.start(hosts, options));
+    return { worked: await tunnel.show(), hint: tunnel.hint };
+  } catch (error) {
+    if (error instanceof StoppedError) throw error;
+    io.stderr(`\nThe IP tunnel did not work: ${errorMessage(error)}\n`);
+    return { worked: false, hint: "" };
   }
 }
 
@@ -127,14 +162,19 @@ What runs, all in this process:
 }
 
 /** Asks until the first answer comes: the nodes may still be finding each other. */
-async function firstRequest(port: number, io: CommandIo): Promise<boolean> {
+async function firstRequest(
+  port: number,
+  { io, signal }: { readonly io: CommandIo; readonly signal: AbortSignal },
+): Promise<boolean> {
   io.stdout("\nMaking a request through agent -> relay -> connector -> service...\n");
   const deadline = Date.now() + FIRST_REQUEST_TIMEOUT_MS;
   let fault = "";
   while (Date.now() < deadline) {
     const started = performance.now();
     try {
-      const response = await fetch(`http://127.0.0.1:${port}/first`, { signal: AbortSignal.timeout(5_000) });
+      const response = await fetch(`http://127.0.0.1:${port}/first`, {
+        signal: AbortSignal.any([signal, AbortSignal.timeout(5_000)]),
+      });
       const text = await response.text();
       const milliseconds = performance.now() - started;
       if (response.ok) {
@@ -145,7 +185,7 @@ async function firstRequest(port: number, io: CommandIo): Promise<boolean> {
     } catch (error) {
       fault = errorMessage(error);
     }
-    await sleep(100);
+    await sleep(100, { signal });
   }
   io.stderr(`It did not work: ${fault}. The log named above says why.\n`);
   return false;

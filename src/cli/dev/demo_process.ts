@@ -1,0 +1,79 @@
+/**
+ * A part of the demo that runs in a network namespace: this program again, started by `ip netns exec`. It ends when
+ * its standard input does, and so also when this process is killed.
+ */
+
+import { fileURLToPath } from "node:url";
+
+/** What to start, and where. */
+export interface DemoProcessOptions {
+  readonly namespace: string;
+  /** As the hidden flag `--inside` takes it. */
+  readonly part: string;
+  readonly env?: Readonly<Record<string, string>>;
+  readonly onLine?: (line: string) => void;
+}
+
+/** Milliseconds that a part may take to end. */
+const STOP_TIMEOUT_MS = 10_000;
+
+/** A running part; disposing it ends it. */
+export class DemoProcess implements AsyncDisposable {
+  /** Resolves at its end with what it printed on standard error: why it ended, if it failed. */
+  readonly ended: Promise<string>;
+  readonly #child: Deno.ChildProcess;
+
+  constructor({ namespace, part, env = {}, onLine = () => {} }: DemoProcessOptions) {
+    const words = ["netns", "exec", namespace, ...ownCommand(), "dev", "--inside", part];
+    this.#child = new Deno.Command("ip", {
+      args: words,
+      env: { ...env },
+      stdin: "piped",
+      stdout: "piped",
+      stderr: "piped",
+    }).spawn();
+    this.ended = this.#watch(onLine);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#child.stdin.close().catch(() => {/* it has ended */});
+    const timer = setTimeout(() => this.#child.kill("SIGKILL"), STOP_TIMEOUT_MS);
+    await this.ended;
+    clearTimeout(timer);
+  }
+
+  async #watch(onLine: (line: string) => void): Promise<string> {
+    const errors: string[] = [];
+    const { stdout, stderr, status } = this.#child;
+    await Promise.all([readLines(stdout, onLine), readLines(stderr, (line) => errors.push(line)), status]);
+    return errors.join("\n");
+  }
+}
+
+/** How this process was started: from source, from the packed file, or as a compiled one. */
+function ownCommand(): string[] {
+  if (Deno.build.standalone) return [Deno.execPath()];
+  const program = fileURLToPath(Deno.mainModule);
+  const isPacked = program.endsWith(".mjs");
+  return [Deno.execPath(), "run", "--quiet", ...(isPacked ? PACKED_FLAGS : ["--allow-all"]), program];
+}
+
+/** What the self-extracting file gives its runtime (compile.sh, src/cli/selfextract/pack.ts). */
+const PACKED_FLAGS = [
+  ...["--no-prompt", "--unstable-net", "--allow-net", "--allow-read", "--allow-write", "--allow-env"],
+  ...["--allow-sys", "--allow-ffi", "--allow-run=ip,nft,resolvectl"],
+  ...["--no-config", "--no-lock", "--no-remote", "--no-npm"],
+];
+
+async function readLines(
+  stream: ReadableStream<Uint8Array<ArrayBuffer>>,
+  onLine: (line: string) => void,
+): Promise<void> {
+  let rest = "";
+  for await (const text of stream.pipeThrough(new TextDecoderStream())) {
+    const lines = (rest + text).split("\n");
+    rest = lines.pop()!;
+    for (const line of lines) onLine(line);
+  }
+  if (rest !== "") onLine(rest);
+}

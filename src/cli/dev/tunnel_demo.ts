@@ -1,0 +1,208 @@
+/**
+ * The demo's IP tunnel: a relay, an agent and an internet in network namespaces of their own, one request that the
+ * egress policy allows and one that it refuses.
+ */
+
+import { sleep, withSignal } from "../../base/async.ts";
+import { GinnelError } from "../../base/errors.ts";
+import { probeIp, probeNft, probeTun } from "../../modes/doctor/probe_tunnel.ts";
+import type { CommandIo } from "../ca.ts";
+import type { DemoFolder } from "./demo_folder.ts";
+import { DEMO_ADDRESSES, DemoHosts } from "./demo_hosts.ts";
+import { DEMO_TUNNEL_AUDIT, DEMO_TUNNEL_INTERFACE, writeTunnelNetwork } from "./demo_network.ts";
+import { DemoProcess } from "./demo_process.ts";
+import type { Answer } from "./inside.ts";
+import { Milestones } from "./milestones.ts";
+
+/** Milliseconds that each step of the start may take. */
+const START_TIMEOUT_MS = 15_000;
+
+/** Milliseconds within which the relay's audit log has a decision. */
+const AUDIT_TIMEOUT_MS = 3_000;
+
+const WEB = `http://${DEMO_ADDRESSES.web}/`;
+const FORBIDDEN = `http://${DEMO_ADDRESSES.forbidden}/`;
+
+/** What the demo's tunnel works with. */
+export interface TunnelDemoOptions {
+  readonly folder: DemoFolder;
+  readonly io: CommandIo;
+  readonly log: (line: string) => void;
+  /** The user asked to stop. */
+  readonly signal: AbortSignal;
+}
+
+/** What keeps this machine from showing a tunnel, in one line; undefined: nothing that can be known before. */
+export async function missingForTunnel(): Promise<string | undefined> {
+  const uid = Deno.uid();
+  if (Deno.build.os !== "linux") return "it needs Linux";
+  if (uid !== 0) return `it needs root, and this is user ${uid}`;
+  const lacks = [await probeIp(), await probeNft(), probeTun(DEMO_TUNNEL_INTERFACE)];
+  const reasons = lacks.filter((lack) => lack !== undefined)
+    .map(({ message, hint }) => hint === undefined ? message : `${message} (${hint.replace(/\.$/, "")})`);
+  return reasons.length === 0 ? undefined : reasons.join("; ");
+}
+
+/** Makes the namespaces; undefined, with a line that says why, where this machine lets nobody make them. */
+export async function makeHosts(folder: DemoFolder, io: CommandIo): Promise<DemoHosts | undefined> {
+  const missing = await missingForTunnel();
+  try {
+    if (missing === undefined) return await DemoHosts.create(folder.name);
+  } catch (error) {
+    if (!(error instanceof GinnelError)) throw error;
+    io.stdout(`\nThe IP tunnel is left out: no network namespaces can be made here: ${error.message}\n`);
+    return undefined;
+  }
+  io.stdout(`\nThe IP tunnel is left out: ${missing}.\n`);
+  return undefined;
+}
+
+/** A running tunnel; disposing it stops its nodes. */
+export class TunnelDemo implements AsyncDisposable {
+  readonly #options: TunnelDemoOptions;
+  readonly #hosts: DemoHosts;
+  readonly #parts: DemoProcess[] = [];
+
+  private constructor(options: TunnelDemoOptions, hosts: DemoHosts) {
+    this.#options = options;
+    this.#hosts = hosts;
+  }
+
+  /** Starts the nodes; rejects with why one of them ended, or when the user asked to stop. */
+  static async start(hosts: DemoHosts, options: TunnelDemoOptions): Promise<TunnelDemo> {
+    const demo = new TunnelDemo(options, hosts);
+    try {
+      await demo.#start();
+      return demo;
+    } catch (error) {
+      await demo[Symbol.asyncDispose]();
+      throw error;
+    }
+  }
+
+  /** Makes both requests and prints how they went; returns whether they went as they should. */
+  async show(): Promise<boolean> {
+    const { io } = this.#options;
+    const [address = "no address"] = await this.#hosts.addressesOf("agent", DEMO_TUNNEL_INTERFACE);
+    io.stdout(this.#describe(address));
+    io.stdout(`\nMaking a request through the tunnel, to ${WEB}...\n`);
+    const allowed = await this.#ask(WEB);
+    if (allowed.text === undefined) {
+      io.stderr(`It did not work: ${allowed.fault}. The log named above says why.\n`);
+      return false;
+    }
+    const rule = await this.#ruleFor(DEMO_ADDRESSES.web);
+    io.stdout(
+      `It worked, in ${allowed.milliseconds.toFixed(1)} ms. The internet said: ${allowed.text}` +
+        `Allowed by the egress rule "${rule}"; ${DEMO_ADDRESSES.relayOutside} is the relay's NAT.\n`,
+    );
+    const refused = await this.#ask(FORBIDDEN);
+    const refusal = await this.#ruleFor(DEMO_ADDRESSES.forbidden);
+    if (refused.text !== undefined) {
+      io.stderr(`${FORBIDDEN} answered, though the policy forbids it.\n`);
+      return false;
+    }
+    io.stdout(`${FORBIDDEN} is out of reach: refused by the egress rule "${refusal}".\n`);
+    return true;
+  }
+
+  /** Lines to try. */
+  get hint(): string {
+    const exec = `ip netns exec ${this.#hosts.namespace("agent")}`;
+    return `  ${exec} curl ${WEB}\n  ${exec} ping -c 4 ${DEMO_ADDRESSES.web}\n`;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    // The agent first, as with the rest of the demo.
+    for (const part of this.#parts.splice(0).reverse()) await part[Symbol.asyncDispose]();
+  }
+
+  async #start(): Promise<void> {
+    const { folder, log } = this.#options;
+    const { relayConfig, agentConfig, stateFolders } = await writeTunnelNetwork(folder.path, DEMO_ADDRESSES);
+    const { web, forbidden } = DEMO_ADDRESSES;
+    const ready = Promise.withResolvers<void>();
+    const internet = this.#run("internet", {
+      part: `web:${web},${forbidden}`,
+      onLine: (line) => line === "ready" && ready.resolve(),
+    });
+    await this.#whileRunning(internet, ready.promise);
+    for (
+      const [host, config, milestone] of [
+        ["relay", relayConfig, "relay relay_started"],
+        ["agent", agentConfig, "agent tunnel_up"],
+      ] as const
+    ) {
+      const reached = new Milestones([milestone]);
+      const node = this.#run(host, {
+        part: `node:${config}`,
+        env: { RUNTIME_DIRECTORY: stateFolders[host] },
+        onLine: (line) => {
+          log(`${line}\n`);
+          reached.see(line);
+        },
+      });
+      await this.#whileRunning(node, reached.reached(START_TIMEOUT_MS));
+    }
+  }
+
+  #run(
+    host: Parameters<DemoHosts["namespace"]>[0],
+    options: Omit<ConstructorParameters<typeof DemoProcess>[0], "namespace">,
+  ): DemoProcess {
+    const part = new DemoProcess({ namespace: this.#hosts.namespace(host), ...options });
+    this.#parts.push(part);
+    return part;
+  }
+
+  async #whileRunning(part: DemoProcess, step: Promise<unknown>): Promise<void> {
+    const ended = part.ended.then((said) => {
+      throw new GinnelError("ERR_DEMO_PART", said === "" ? "a part of it ended" : said);
+    });
+    ended.catch(() => {/* told by the race, or of no more interest */});
+    const reached = await withSignal(Promise.race([step, ended]), this.#options.signal);
+    if (reached === false) throw new GinnelError("ERR_DEMO_PART", "its parts did not find each other");
+  }
+
+  /** Makes a web request on the agent's host. */
+  async #ask(url: string): Promise<Answer> {
+    let text = "";
+    await using asker = new DemoProcess({
+      namespace: this.#hosts.namespace("agent"),
+      part: `ask:${url}`,
+      onLine: (line) => text += line,
+    });
+    const said = await withSignal(asker.ended, this.#options.signal);
+    return text === "" ? { milliseconds: 0, fault: said } : JSON.parse(text);
+  }
+
+  /** The rule by which the relay decided on the flow to an address, from its audit log. */
+  async #ruleFor(address: string): Promise<string> {
+    const path = this.#options.folder.file(DEMO_TUNNEL_AUDIT);
+    const deadline = Date.now() + AUDIT_TIMEOUT_MS;
+    while (Date.now() < deadline) {
+      // A line that is not whole yet is there at the next look.
+      const lines = (await Deno.readTextFile(path)).split("\n").slice(0, -1);
+      for (const line of lines) {
+        const { service, rule } = JSON.parse(line) as { readonly service: string; readonly rule?: string };
+        if (rule !== undefined && service.startsWith(`tcp/${address}:`)) return rule;
+      }
+      await sleep(50, { signal: this.#options.signal });
+    }
+    throw new GinnelError("ERR_DEMO_AUDIT", `the relay's audit log says nothing of ${address}`);
+  }
+
+  #describe(address: string): string {
+    const { relay, web, forbidden } = DEMO_ADDRESSES;
+    const [agentHost, relayHost, internetHost] = (["agent", "relay", "internet"] as const).map((host) =>
+      this.#hosts.namespace(host)
+    );
+    return `
+An IP tunnel, in network namespaces of its own:
+
+  ${agentHost}      ${address} on ${DEMO_TUNNEL_INTERFACE}, identity agent/alice; no other way out
+  ${relayHost}      ${relay}:4433, hands out the addresses, decides packet by packet
+  ${internetHost}   ${web} and ${forbidden}, web servers
+`;
+  }
+}
