@@ -21,6 +21,8 @@ export type PeerResolver = (
 export interface Scene {
   readonly fqdn: FqdnTable;
   readonly peerAt: PeerResolver;
+  /** Tells whether an address outside the pools is the relay's own machine. */
+  readonly isOwnAddress: (address: Destination) => boolean;
   readonly now: number;
 }
 
@@ -74,7 +76,7 @@ export class ClientRules {
     const sight = new Sight(flow, scene);
     flow.name = "";
     if (flow.kind === FLOW_KIND.STRAY_FRAGMENT) return STRAY_FRAGMENT;
-    if (!isRoutable(flow)) return NOT_ROUTABLE;
+    if (!isRoutable(flow) || scene.isOwnAddress(flow)) return NOT_ROUTABLE;
     const { protocol, port } = flow;
     const hasPort = protocol === PROTOCOL.TCP || protocol === PROTOCOL.UDP;
     for (const rule of this.#rules) {

@@ -32,6 +32,7 @@ export interface EgressSession {
 /** What the clients of one engine share. */
 export interface EgressHost {
   readonly peerAt: PeerResolver;
+  readonly isOwnAddress: Scene["isOwnAddress"];
   /** Unknown to peers. */
   readonly seed: number;
   /** Until when connections are taken up again that began before the relay knew of them. */
@@ -289,7 +290,8 @@ export class EgressClient {
   }
 
   #apply(flow: Flow, now: number): void {
-    const scene: Scene = { fqdn: this.#fqdn, peerAt: this.#host.peerAt, now };
+    const { peerAt, isOwnAddress } = this.#host;
+    const scene: Scene = { fqdn: this.#fqdn, peerAt, isOwnAddress, now };
     const { action, rule, reason } = this.#rules?.judge(flow, scene) ?? NO_RULES;
     flow.action = action;
     flow.rule = rule;

@@ -12,6 +12,8 @@ export interface EgressEngineOptions {
   readonly capacity: number;
   /** Who has an address of a pool right now; absent: nobody, and `identity` rules match nothing. */
   readonly identityAt?: PeerResolver;
+  /** Tells whether an address is the relay's own machine, which no rule for the internet means; absent: none is. */
+  readonly isOwnAddress?: EgressHost["isOwnAddress"];
   /** A random number that peers do not know: it keeps them from choosing flows that are slow to find. */
   readonly seed?: number;
   /**
@@ -141,6 +143,7 @@ interface Evicted {
 
 class Host implements EgressHost {
   readonly peerAt: PeerResolver;
+  readonly isOwnAddress: EgressHost["isOwnAddress"];
   readonly seed: number;
   readonly adoptsUntil: number;
   peersRevision = 0;
@@ -149,10 +152,12 @@ class Host implements EgressHost {
   readonly #capacity: number;
   #evicted: Evicted[] = [];
 
-  constructor({ capacityPerClient, capacity, identityAt, seed, adoptsUntil }: EgressEngineOptions) {
+  constructor(options: EgressEngineOptions) {
+    const { capacityPerClient, capacity, identityAt, isOwnAddress, seed, adoptsUntil } = options;
     this.#capacityPerClient = capacityPerClient;
     this.#capacity = capacity;
     this.peerAt = identityAt ?? (() => undefined);
+    this.isOwnAddress = isOwnAddress ?? (() => false);
     this.seed = seed ?? 0;
     this.adoptsUntil = adoptsUntil ?? -Infinity;
   }

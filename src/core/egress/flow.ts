@@ -40,7 +40,7 @@ export type EgressReason =
   | "rule"
   /** No rule matched. */
   | "default_action"
-  /** The destination is loopback, link-local, multicast, broadcast or the like. */
+  /** The destination is loopback, link-local, multicast, broadcast or the like, or the relay's own machine. */
   | "not_routable"
   /** A later fragment of a packet whose first fragment was not allowed, or not seen. */
   | "fragment_without_first"

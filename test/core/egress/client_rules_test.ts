@@ -21,7 +21,12 @@ const PEERS: Readonly<Record<string, EgressIdentity>> = {
 function judge(rules: ClientRules, spec: PacketSpec, { fqdn = new FqdnTable(), now = 0 } = {}): Verdict {
   const view = packet(spec);
   const flow = new Flow(view, { meta: metaOf(view), ports: view.srcPort << 16 | view.dstPort, now });
-  return rules.judge(flow, { fqdn, now, peerAt: (...words) => PEERS[formatIp(ipFromWords(...words))] });
+  return rules.judge(flow, {
+    fqdn,
+    now,
+    peerAt: (...words) => PEERS[formatIp(ipFromWords(...words))],
+    isOwnAddress: () => false,
+  });
 }
 
 interface Row {

@@ -172,3 +172,22 @@ Deno.test("after a restart a connection in the middle goes on, where the client 
   assert.equal(client.inbound(reply(late), 1_000), undefined, "too late");
   assert.equal(client.inbound(reply(download), 1_000), flow);
 });
+
+Deno.test("no rule opens the relay's own machine, however broad or narrow it is; its neighbours stay open", () => {
+  for (
+    const rules of [RULES, rulesOf("{id: host, type: ip_cidr, action: allow, destinations: [192.0.2.1/32]}")]
+  ) {
+    const own = packet({ to: "192.0.2.1", port: 22 }).dst3 | 0;
+    const isOwnAddress = ({ version, dst3 }: { version: 4 | 6; dst3: number }) =>
+      version === 4 && dst3 === own;
+    const engine = new EgressEngine({ capacityPerClient: 16, capacity: 16, isOwnAddress });
+    const client = engine.client({ identity: "alice", rules });
+    const flow = client.outbound(packet({ to: "192.0.2.1", port: 22 }), 0);
+    assert.deepEqual([flow.action, flow.reason], ["drop", "not_routable"]);
+    const isNeighbourOpen = rules === RULES;
+    assert.equal(
+      client.outbound(packet({ to: "192.0.2.2", port: 22 }), 0).action === "allow",
+      isNeighbourOpen,
+    );
+  }
+});

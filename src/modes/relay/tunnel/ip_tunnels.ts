@@ -29,6 +29,7 @@ import { type Refusal, REFUSALS } from "../refusal.ts";
 import { WatchedDocument } from "../watched_document.ts";
 import { poolsOf, reservationsOf } from "./address_plan.ts";
 import { auditClose, auditDecision } from "./egress_audit.ts";
+import { OwnAddresses } from "./own_addresses.ts";
 import { resolveScope } from "./scope.ts";
 import { TunnelRequest } from "./tunnel_request.ts";
 
@@ -128,6 +129,7 @@ export class IpTunnels {
     this.#ipam = parts.ipam;
     this.#network = parts.network;
     this.#device = parts.device;
+    const own = new OwnAddresses({ except: parts.pools });
     this.#engine = new EgressEngine({
       capacityPerClient: config.maxFlows,
       capacity: MAX_FLOWS,
@@ -135,6 +137,7 @@ export class IpTunnels {
       adoptsUntil: Date.now() + ADOPTION,
       seed: crypto.getRandomValues(new Uint32Array(1))[0]!,
       identityAt: (version, w0, w1, w2, w3) => this.#hub.identityAt(version, w0, w1, w2, w3),
+      isOwnAddress: (address) => own.contains(address),
     });
     this.#hub = new TunnelHub({
       device: parts.device,
