@@ -7,13 +7,14 @@ import { setImmediate } from "node:timers";
 import type { HostPort } from "../../../base/address.ts";
 import { backoffDelay, sleep } from "../../../base/async.ts";
 import { errorMessage, GinnelError } from "../../../base/errors.ts";
-import { formatIp, type IpAddress, ipBits, prefixContains } from "../../../base/ip.ts";
+import { formatIp, type IpAddress, ipBits, type IpPrefix, prefixContains } from "../../../base/ip.ts";
 import type { Logger } from "../../../base/log.ts";
 import type { AgentTunnelConfig } from "../../../config/schema/tunnel.ts";
 import { RouteSet } from "../../../core/route_set.ts";
 import { TunnelClient } from "../../../dataplane/tunnel/client.ts";
 import { ConnectIp } from "../../../dataplane/tunnel/connect_ip.ts";
 import type { PacketDevice } from "../../../dataplane/tunnel/packet_device.ts";
+import { ChangeWatch } from "../../../io/network/change_watch.ts";
 import { HostNetwork } from "../../../io/network/host_network.ts";
 import { openTun } from "../../../io/tun/device.ts";
 import { type AssignedAddress, isRefusedAddress } from "../../../wire/capsule/connect_ip.ts";
@@ -47,11 +48,11 @@ const STABLE = 10_000;
 /** Milliseconds that a peer has to take leave. */
 const LEAVE = 250;
 
-/** Milliseconds between looks at MTU and pinned routes. */
+/** Milliseconds between looks at the MTU and at the machine's network. */
 const TICK = 1_000;
 
 /** Ticks without a link between two looks at the way to the relays. */
-const PIN_TICKS = 3;
+const DOWN_TICKS = 3;
 
 /** One agent's tunnel. */
 export class IpTunnel {
@@ -62,10 +63,16 @@ export class IpTunnel {
   readonly #stop = new AbortController();
   readonly #timer: ReturnType<typeof setInterval>;
   readonly #running: Promise<unknown>;
+  readonly #changes: ChangeWatch;
   #assigned: readonly IpAddress[] = [];
   /** What the peer of this link leads to; undefined until it has said so. */
   #advertised: RouteSet | undefined;
+  /** What is led into the tunnel, from the first link on. */
+  #wanted: readonly IpPrefix[] | undefined;
+  /** What is kept out of the tunnel. */
+  #ledAround = "";
   #applying: Promise<void> = Promise.resolve();
+  #isFollowing = false;
   #ticks = 0;
   #link: ConnectIp | undefined;
   /** Cuts the back-off short. */
@@ -82,9 +89,16 @@ export class IpTunnel {
     const device = openTun({ name: config.interface, mtu: MIN_MTU });
     undo.defer(() => device.close());
     const addresses = new RelayAddresses(options.relays);
-    addresses.useNameServers(await Deno.readTextFile("/etc/resolv.conf").catch(() => ""));
+    addresses.useNameServers(await readResolvConf());
     const tunnel = new IpTunnel(options, { network, device, addresses });
     undo.move();
+    try {
+      // Before anything else: from here on nothing leaves by another way.
+      await tunnel.#guard();
+    } catch (error) {
+      await tunnel.close();
+      throw error;
+    }
     return tunnel;
   }
 
@@ -100,6 +114,7 @@ export class IpTunnel {
     this.#options = options;
     this.#network = parts.network;
     this.#addresses = parts.addresses;
+    this.#changes = new ChangeWatch({ logger });
     this.#client = new TunnelClient({
       device: parts.device,
       schedule: setImmediate,
@@ -126,8 +141,10 @@ export class IpTunnel {
 
   async #connectForEver(): Promise<void> {
     const { signal } = this.#stop;
-    // The switch comes first: from here on nothing leaves by another way.
-    await this.#guard();
+    await this.#addresses.refresh();
+    await this.#guard().catch((error) => {
+      this.#options.logger.error("tunnel_network_failed", { detail: errorMessage(error) });
+    });
     for (let attempt = 0; !signal.aborted; attempt++) {
       const started = performance.now();
       try {
@@ -167,6 +184,7 @@ export class IpTunnel {
       onAssign: (list) => this.#changed(link, () => this.#assign(list)),
       onRoutes: (list) => this.#changed(link, () => this.#advertised = RouteSet.from(list)),
     });
+    this.#assigned = [];
     // The zgate dialect knows no routes: what the config names is what there is.
     this.#advertised = config.dialect === "zgate" ? everything() : undefined;
     this.#link = link;
@@ -223,11 +241,9 @@ export class IpTunnel {
       prefixRoute: false,
     });
     const wanted = prefixesFor(config.routes, { advertised: routes, dns: config.dns });
+    this.#wanted = wanted;
     await this.#addresses.refresh();
-    const pins = this.#addresses.endpoints().map(({ address }) => address)
-      .filter((address) => wanted.some((prefix) => prefixContains(prefix, address)));
-    await this.#network.routes.apply(wanted, pins);
-    await this.#guard(wanted);
+    await this.#lead();
     const reachable = config.dns.filter((server) => wanted.some((prefix) => prefixContains(prefix, server)));
     await this.#network.dns.apply(reachable);
     if (this.#link !== link) return;
@@ -239,28 +255,49 @@ export class IpTunnel {
     onChange?.(true);
   }
 
+  /** Leads what is wanted into the tunnel, and nowhere else where that is configured; the relays stay outside. */
+  async #lead(): Promise<void> {
+    const wanted = this.#wanted;
+    this.#ledAround = String(this.#addresses);
+    const relays = this.#addresses.endpoints().map(({ address }) => address);
+    const pins = relays.filter((address) => wanted?.some((prefix) => prefixContains(prefix, address)));
+    if (wanted !== undefined) await this.#network.routes.apply(wanted, pins);
+    await this.#guard();
+  }
+
   /** Puts the kill switch in force, for all that is known to belong in the tunnel. */
-  async #guard(prefixes: Parameters<HostNetwork["killSwitch"]["apply"]>[0]["routes"] = []): Promise<void> {
+  async #guard(): Promise<void> {
     const { config } = this.#options;
     if (!config.killSwitch) return;
-    await this.#addresses.refresh();
-    const routes = config.routes === "full"
-      ? "full"
-      : prefixes.length === 0 && config.routes !== "advertised"
-      ? config.routes
-      : prefixes;
     // What a split tunnel leads to is not known before the first link; until then a switch left in force stays.
-    if (routes !== "full" && routes.length === 0) return;
-    await this.#network.killSwitch.apply({ routes, relays: this.#addresses.endpoints() });
+    if (config.routes === "advertised" && this.#wanted === undefined) return;
+    const wanted = this.#wanted ?? [];
+    const routes = typeof config.routes === "string" ? wanted : [...config.routes, ...wanted];
+    const relays = this.#addresses.endpoints();
+    await this.#network.killSwitch.apply({ routes: config.routes === "full" ? "full" : routes, relays });
   }
 
   #tick(): void {
     this.#client.tick();
-    if (this.#link !== undefined || ++this.#ticks % PIN_TICKS !== 0) return;
-    // The way to the relays may have changed with the network.
-    this.#network.routes.refreshPins().catch((error) => {
+    const isOverdue = this.#link === undefined && ++this.#ticks % DOWN_TICKS === 0;
+    if ((!this.#changes.take() && !isOverdue) || this.#isFollowing) return;
+    this.#isFollowing = true;
+    this.#follow().catch((error) => {
       this.#options.logger.warn("tunnel_pins_not_refreshed", { detail: errorMessage(error) });
-    });
+    }).finally(() => this.#isFollowing = false);
+  }
+
+  /** The way to the relays may have changed with the network, and while they do not answer their addresses too. */
+  async #follow(): Promise<void> {
+    // First the way to where they were: the name servers may need it.
+    await this.#network.routes.refreshPins();
+    if (this.#link !== undefined) return;
+    // While names are asked of the tunnel's servers, the system's own cannot be read there.
+    if (this.#options.config.dns.length === 0) this.#addresses.useNameServers(await readResolvConf());
+    await this.#addresses.refresh();
+    if (this.#stop.signal.aborted || String(this.#addresses) === this.#ledAround) return;
+    this.#applying = this.#applying.catch(ignore).then(() => this.#lead());
+    await this.#applying;
   }
 
   async #backOff(attempt: number): Promise<void> {
@@ -273,6 +310,7 @@ export class IpTunnel {
 
   async #close(): Promise<void> {
     clearInterval(this.#timer);
+    this.#changes[Symbol.dispose]();
     this.#stop.abort();
     this.#client.close();
     await this.#options.opener.close();
@@ -296,6 +334,10 @@ function everything(): RouteSet {
     range: { version, first: 0n, last: (1n << BigInt(ipBits(version))) - 1n },
     protocol: 0,
   })));
+}
+
+function readResolvConf(): Promise<string> {
+  return Deno.readTextFile("/etc/resolv.conf").catch(() => "");
 }
 
 function ignore(): void {}

@@ -4,7 +4,7 @@
 
 import type { HostPort } from "../../../base/address.ts";
 import { withDeadline } from "../../../base/async.ts";
-import { type IpAddress, parseIp } from "../../../base/ip.ts";
+import { formatIp, type IpAddress, parseIp } from "../../../base/ip.ts";
 import { resolveHost } from "../../../io/system/resolve_host.ts";
 
 /** An address and port outside the tunnel. */
@@ -26,6 +26,10 @@ export class RelayAddresses {
 
   constructor(relays: readonly HostPort[]) {
     this.#relays = relays;
+    for (const { hostname } of relays) {
+      const address = parseIp(hostname);
+      if (address !== undefined) this.#known.set(hostname, [address]);
+    }
   }
 
   /** Looks every relay up. */
@@ -51,5 +55,10 @@ export class RelayAddresses {
       (this.#known.get(hostname) ?? []).map((address) => ({ address, port }))
     );
     return [...relays, ...this.#nameServers.map((address) => ({ address, port: DNS_PORT }))];
+  }
+
+  /** All of them as text, to see whether any is new. */
+  toString(): string {
+    return this.endpoints().map(({ address, port }) => `${formatIp(address)} ${port}`).join();
   }
 }
