@@ -11,6 +11,7 @@ import { loadEgress } from "../../../config/egress_file.ts";
 import type { RelayTunnelConfig } from "../../../config/schema/tunnel.ts";
 import type { EgressIdentity } from "../../../core/egress/document.ts";
 import { EgressEngine } from "../../../core/egress/engine.ts";
+import type { FlowEntry } from "../../../core/egress/flow.ts";
 import { compileEgress, type EgressSnapshot } from "../../../core/egress/snapshot.ts";
 import { Ipam, type Lease } from "../../../core/ipam.ts";
 import type { PolicySnapshot } from "../../../core/policy/snapshot.ts";
@@ -57,6 +58,9 @@ const ADOPTION = 120_000;
 /** Milliseconds between looks at idle flows, counters and MTUs. */
 const TICK = 1_000;
 
+/** Ticks between looks at what was learned by name and is over: each goes through a client's flows. */
+const EXPIRY_TICKS = 5;
+
 interface Parts {
   readonly egress: WatchedDocument<EgressSnapshot>;
   readonly journal: LeaseJournal;
@@ -80,6 +84,7 @@ export class IpTunnels {
   readonly #requests = new Map<TunnelSession, TunnelRequest>();
   readonly #timer: ReturnType<typeof setInterval>;
   #mtu = MIN_MTU;
+  #ticks = 0;
   #problem: string | undefined;
   #closing: Promise<void> | undefined;
 
@@ -148,7 +153,7 @@ export class IpTunnels {
       schedule: setImmediate,
       now: Date.now,
       onDecision: ({ identity }, flow) => auditDecision(audit, identity.uri, flow),
-      onClosedFlow: (identity, flow) => auditClose(audit, identity, { flow, now: Date.now() }),
+      onClosedFlow: (identity, flow) => this.#closedFlow(identity, flow),
       onLearned: (session) => void this.#requests.get(session)?.advertise(Date.now()).catch(ignore),
       onDrops: ({ identity }, drops) => logger.info("tunnel_drops", { identity: identity.uri, ...drops }),
       onError: (error) => logger.error("tunnel_failed", { detail: errorMessage(error) }),
@@ -318,6 +323,9 @@ export class IpTunnels {
 
   #tick(): void {
     this.#hub.tick();
+    if (++this.#ticks % EXPIRY_TICKS === 0) {
+      for (const request of this.#requests.values()) request.withdrawExpired(Date.now()).catch(ignore);
+    }
     let mtu = MIN_MTU;
     for (const request of this.#requests.values()) mtu = Math.max(mtu, request.mtu);
     if (mtu === this.#mtu) return;
@@ -329,11 +337,20 @@ export class IpTunnels {
     }
   }
 
+  #closedFlow(identity: string, flow: FlowEntry): void {
+    auditClose(this.#options.audit, identity, { flow, now: Date.now() });
+  }
+
   async #close(): Promise<void> {
     clearInterval(this.#timer);
     for (const request of this.#requests.values()) request.close();
     this.#hub.close();
     await this.#running;
+    // What flows have carried until now is written down too; some are closed by each call.
+    for (let left = Infinity; this.#engine.size > 0 && this.#engine.size < left;) {
+      left = this.#engine.size;
+      this.#engine.expire(Infinity, (flow, { identity }) => this.#closedFlow(identity, flow));
+    }
     this.#egress.close();
     await this.#network.close().catch((error) => {
       this.#options.logger.error("tunnel_network_left", { detail: errorMessage(error) });

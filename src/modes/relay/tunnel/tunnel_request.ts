@@ -73,6 +73,11 @@ export class TunnelRequest {
     await connectIp.sendRoutes(list);
   }
 
+  /** Tells the peer that addresses it learned by name are not open any more, where that is so. */
+  async withdrawExpired(now: number): Promise<void> {
+    if (this.#options.routes === undefined && this.#rules.allowedNames.length > 0) await this.advertise(now);
+  }
+
   /** Puts other rules in force: flows are judged again; without rules the tunnel ends. */
   async setRules(rules: ClientRules | undefined, now: number): Promise<void> {
     this.session.client.setRules(rules);
