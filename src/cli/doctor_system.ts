@@ -3,7 +3,7 @@
  */
 
 import { errorMessage } from "../base/errors.ts";
-import { probeLibc, probeSocketBuffers, probeUdp } from "../modes/doctor/probe_network.ts";
+import { probeLibc, probeLimits, probeSocketBuffers, probeUdp } from "../modes/doctor/probe_network.ts";
 import type { Finding } from "./report.ts";
 
 /** The runtime this version was tested with. */
@@ -24,7 +24,7 @@ export async function inspectSystem(now: number): Promise<Finding[]> {
   return [
     inspectPlatform(Deno.build, Deno.version.deno),
     inspectClock(now),
-    inspectDescriptors(await readProc("/proc/self/limits")),
+    inspectDescriptors(probeLimits()),
     inspectLibc(),
     inspectBuffers(),
     await inspectUdp(),
@@ -112,14 +112,4 @@ async function inspectUdp(): Promise<Finding> {
 
 function kib(bytes: number): string {
   return `${Math.round(bytes / 1024)} KiB`;
-}
-
-async function readProc(path: string): Promise<string | undefined> {
-  try {
-    return await Deno.readTextFile(path);
-  } catch (error) {
-    // No /proc, or no permission to read it: unknown then.
-    if (error instanceof Deno.errors.NotFound || error instanceof Deno.errors.NotCapable) return undefined;
-    throw error;
-  }
 }

@@ -23,9 +23,11 @@ export async function inspectTunnelNeeds(config: Config | undefined): Promise<Fi
   if (config === undefined || config.mode === "connector" || config.tunnel === undefined) return [];
   const { mode, tunnel } = config;
   const needsNft = mode === "relay" ? config.tunnel.nat === "masquerade" : config.tunnel.killSwitch;
+  const lack = probeTun(tunnel.interface);
   return [
     inspectNetAdmin(),
-    judge("TUN", probeTun(tunnel.interface), "interfaces can be made"),
+    // A missing capability is told once.
+    ...(lack?.code === "ERR_TUN_NO_PRIVILEGE" ? [] : [judge("TUN", lack, "interfaces can be made")]),
     judge("ip", await probeIp(), "works"),
     ...(needsNft ? [judge("nft", await probeNft(), "works")] : []),
     ...(mode === "relay" ? inspectForwarding(config.tunnel) : []),

@@ -7,6 +7,7 @@ import { SILENT_LOGGER } from "../../base/log.ts";
 import type { ClientConnection } from "../../dataplane/carrier.ts";
 import type { Identity } from "../../identity/identity_file.ts";
 import { relayServerName } from "../../identity/spiffe_id.ts";
+import { SYSTEM_FILES } from "../../io/network/libc.ts";
 import { QuicDialer } from "../../io/quic/dialer.ts";
 import { raiseSocketBuffers, type SocketBuffers } from "../../io/quic/socket_buffers.ts";
 import { dialUpstream } from "../../io/tcp/dial.ts";
@@ -38,6 +39,11 @@ export async function probeUdp(): Promise<void> {
 /** Whether libc can be called: raising buffers and resetting sockets need it. */
 export function probeLibc(): boolean {
   return canResetConnections();
+}
+
+/** The text of `/proc/self/limits`; undefined where libc or the file is not there. */
+export function probeLimits(): string | undefined {
+  return probeLibc() ? SYSTEM_FILES.read("/proc/self/limits") : undefined;
 }
 
 /** What the kernel grants a UDP socket that asks as a node does; undefined where it cannot be asked. */
