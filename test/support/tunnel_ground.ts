@@ -189,6 +189,13 @@ export class TunnelGround implements AsyncDisposable {
     }
   }
 
+  /** Makes the relay's host forward packets, as an operator does who runs the relay without NAT. */
+  async allowForwarding(): Promise<void> {
+    for (const setting of ["ipv4/ip_forward", "ipv6/conf/all/forwarding"]) {
+      await this.run("relay", ["sh", "-c", `echo 1 > /proc/sys/net/${setting}`]);
+    }
+  }
+
   /** Routes a prefix back to the relay, as an operator does who runs it without NAT. */
   async routeBack(prefix: string): Promise<void> {
     const via = prefix.includes(":") ? WAN.relay6 : WAN.relay;
