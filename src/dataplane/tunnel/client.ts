@@ -11,7 +11,7 @@ import {
   innerOfIcmpError,
   type LocatedPacket,
 } from "../../wire/packet/icmp.ts";
-import { newPacketView, readPacket } from "../../wire/packet/packet_view.ts";
+import { newPacketView, PROTOCOL_UDP, readPacket } from "../../wire/packet/packet_view.ts";
 import { AddressSet } from "./address_set.ts";
 import { type DropReason, TunnelCounters } from "./counters.ts";
 import { DeviceWriter } from "./device_writer.ts";
@@ -36,6 +36,11 @@ const PATIENCE = 15_000;
 
 /** Times in a row that a link may say it is writable and take nothing, before only time is expected to help. */
 const MAX_ATTEMPTS = 16;
+
+/** DNS answers held back at a time; a further one passes, and its program may have to try twice. */
+const MAX_HELD = 64;
+
+const DNS_PORT = 53;
 
 /** ICMP errors into our own kernel. */
 const ICMP_ERRORS = { burst: 100, perSecond: 100 } as const;
@@ -72,6 +77,8 @@ export class TunnelClient {
   #attempts = 0;
   #inBurst = false;
   #closed = false;
+  /** DNS answers that wait; undefined while none has to. */
+  #held: Uint8Array[] | undefined;
   /** Ends the wait for a link, or for one that takes nothing. */
   #resume: (() => void) | undefined;
 
@@ -95,6 +102,18 @@ export class TunnelClient {
   /** Where packets may go now, and where they may come from. */
   setRoutes(routes: RouteSet): void {
     this.#routes = routes;
+  }
+
+  /** Keeps DNS answers back from now on: the routes to what they name are on their way into the kernel. */
+  holdAnswers(): void {
+    this.#held ??= [];
+  }
+
+  /** Delivers the answers that were kept back, and keeps none any more. */
+  releaseAnswers(): void {
+    const held = this.#held ?? [];
+    this.#held = undefined;
+    for (const packet of held) this.#toDevice(packet);
   }
 
   /** Sends by another link from now on; `undefined` while there is none: packets wait, and are refused after a while. */
@@ -166,7 +185,9 @@ export class TunnelClient {
     } else if (!this.#routes.containsSource(view)) return counters.drop("out_of_scope");
     counters.packetsIn++;
     counters.bytesIn += packet.length;
-    this.#toDevice(packet);
+    const isAnswer = view.srcPort === DNS_PORT && view.protocol === PROTOCOL_UDP;
+    if (isAnswer && this.#held !== undefined && this.#held.length < MAX_HELD) this.#held.push(packet.slice());
+    else this.#toDevice(packet);
   }
 
   #flush(): void {

@@ -93,6 +93,10 @@ export class ConnectIp implements TunnelLink {
     return this.#datagrams.send(buffer, start - CONTEXT_SIZE, end);
   }
 
+  sendInOrder(buffer: Uint8Array<ArrayBuffer>, start: number, end: number): boolean {
+    return !this.#ended && this.#sender.sendPacket(buffer, start, end);
+  }
+
   writable(): Promise<void> {
     if (this.#ended) return Promise.resolve();
     if (this.#sender.isFull) return this.#sender.room();

@@ -176,7 +176,9 @@ export class Forwarder {
       this.#answers.toDevice({ bytes, start, end, view }, { error, now: this.#now, writer: this.#writer });
       return drop(session.counters, "too_large");
     }
-    session.transmit(bytes, start, end);
+    // The routes to what an answer names arrive before it.
+    if (this.#isWatchedAnswer(session, bytes, start, end)) session.transmitInOrder(bytes, start, end);
+    else session.transmit(bytes, start, end);
     return session;
   }
 
@@ -191,15 +193,20 @@ export class Forwarder {
     const flow = session.client.inbound(view, this.#now);
     if (flow === undefined) return false;
     if (flow.isNew) this.#decided(session, flow);
-    if (view.srcPort === DNS_PORT && view.protocol === PROTOCOL_UDP) this.#learn(session, bytes, start, end);
     return true;
   }
 
-  /** Names are learned before the answer is delivered: the peer's next packet may already go to what it said. */
-  #learn(session: TunnelSession, bytes: Uint8Array, start: number, end: number): void {
-    const answer = readDnsAnswer(bytes, start + this.#view.headerLength + UDP_HEADER, end);
-    if (answer === undefined || !session.client.isWatched(answer.question)) return;
-    if (session.client.learn(answer, this.#view, this.#now)) this.#options.onLearned?.(session);
+  /**
+   * Tells whether a packet that may pass is a DNS answer that rules ask about. Names are learned before it is delivered:
+   * the peer's next packet may already go to what it said.
+   */
+  #isWatchedAnswer(session: TunnelSession, bytes: Uint8Array, start: number, end: number): boolean {
+    const view = this.#view;
+    if (view.srcPort !== DNS_PORT || view.protocol !== PROTOCOL_UDP) return false;
+    const answer = readDnsAnswer(bytes, start + view.headerLength + UDP_HEADER, end);
+    if (answer === undefined || !session.client.isWatched(answer.question)) return false;
+    if (session.client.learn(answer, view, this.#now)) this.#options.onLearned?.(session);
+    return true;
   }
 
   #decided(session: TunnelSession, flow: FlowEntry): void {

@@ -12,6 +12,8 @@ export interface TunnelLink {
    * again at once. Returns false, having dropped the packet, while too many wait or when the link has ended.
    */
   send(buffer: Uint8Array<ArrayBuffer>, start: number, end: number): boolean;
+  /** As {@linkcode send}, but the packet arrives behind all that the peer was told before it. */
+  sendInOrder(buffer: Uint8Array<ArrayBuffer>, start: number, end: number): boolean;
   /** Resolves when {@linkcode send} takes packets again, or the link has ended; at once when it does now. */
   writable(): Promise<void>;
 }

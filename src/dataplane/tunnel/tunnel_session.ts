@@ -117,6 +117,16 @@ export class TunnelSession {
     return true;
   }
 
+  /** As {@linkcode transmit}, but, where the link has room, behind what the peer was told before. */
+  transmitInOrder(buffer: Uint8Array<ArrayBuffer>, start: number, end: number): boolean {
+    if (this.#backlog !== undefined || !this.#link.sendInOrder(buffer, start, end)) {
+      return this.transmit(buffer, start, end);
+    }
+    this.counters.packetsOut++;
+    this.counters.bytesOut += end - start;
+    return true;
+  }
+
   /** Tells whether packets were dropped since the last call. */
   hasNewDrops(): boolean {
     const { dropped } = this.counters;

@@ -67,7 +67,12 @@ class LoopDevice implements PacketDevice {
   }
 }
 
-const FREE_LINK: TunnelLink = { mtu: 1_400, send: () => true, writable: () => Promise.resolve() };
+const FREE_LINK: TunnelLink = {
+  mtu: 1_400,
+  send: () => true,
+  sendInOrder: () => true,
+  writable: () => Promise.resolve(),
+};
 
 for (const rules of [1, 200]) {
   for (const sessions of [1, 250]) {

@@ -124,6 +124,29 @@ Deno.test("the relay sends what it should not: to others, from outside the route
   assert.deepEqual(ground.errors, []);
 });
 
+Deno.test("DNS answers wait while they are held, nothing else does, and none is lost", async () => {
+  const ground = new ClientGround();
+  const answer = (number: number) =>
+    udp({ src: SERVER, dst: ALICE, srcPort: 53, dstPort: 5_353, data: Uint8Array.of(number) });
+  const other = udp({ src: SERVER, dst: ALICE, srcPort: 54 });
+  const data = () => ground.device.written.splice(0).map((packet) => packet.at(-1));
+  ground.client.holdAnswers();
+  const first = answer(0);
+  await ground.receive(first, other, tcp({ src: SERVER, dst: ALICE, srcPort: 53 }));
+  assert.equal(data().length, 2);
+  // What came is the link's again.
+  first.fill(0xff);
+  for (let number = 1; number < 70; number++) await ground.receive(answer(number));
+  assert.deepEqual(data(), [64, 65, 66, 67, 68, 69], "no more than so many are held");
+  ground.client.releaseAnswers();
+  await ground.turns.run();
+  assert.deepEqual(data(), Array.from({ length: 64 }, (_, i) => i));
+  await ground.receive(answer(7));
+  assert.deepEqual(data(), [7]);
+  ground.client.releaseAnswers();
+  assert.equal(ground.device.written.length, 0);
+});
+
 Deno.test("nobody outside speaks in our name, however wide the routes are", async () => {
   const ground = new ClientGround();
   ground.client.setRoutes(routes(["0.0.0.0/0", "::/0"]));

@@ -14,6 +14,7 @@ import {
   type AssignedAddress,
   encodeAddressAssign,
   encodeAddressRequest,
+  encodeRouteAdvertisement,
   type IpRoute,
   MAX_CONNECT_IP_CAPSULE,
   ROUTE_ADVERTISEMENT,
@@ -92,6 +93,20 @@ Deno.test("ConnectIp keeps fragments in order where a first one may be too large
     assert.deepEqual(far.packets, fragments.map(toHex));
     assert.equal(wires[0].sent.length, asDatagrams);
   }
+});
+
+Deno.test("ConnectIp sends a packet behind its lists where it is asked to", async () => {
+  const { near, wires, streams } = tunnel({ isRunning: false });
+  const sending = near.end.sendRoutes(ROUTES);
+  const buffer = new Uint8Array(200).fill(7);
+  assert.equal(near.end.sendInOrder(buffer, 100, 200), true);
+  await sending;
+  assert.equal(toHex((await streams[1].read())!), toHex(encodeRouteAdvertisement(ROUTES)));
+  const expected = encodeCapsule(DATAGRAM_CAPSULE, concat([Uint8Array.of(0), buffer.subarray(100)]));
+  assert.equal(toHex((await streams[1].read())!), toHex(expected));
+  assert.equal(wires[0].sent.length, 0);
+  near.end.abort();
+  assert.equal(near.end.sendInOrder(buffer, 100, 200), false);
 });
 
 Deno.test("ConnectIp sends and takes everything on the stream where there are no datagrams", async () => {

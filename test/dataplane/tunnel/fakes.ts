@@ -73,6 +73,8 @@ export class FakeLink implements TunnelLink {
   /** Packets it still takes. */
   room = Infinity;
   readonly sent: Uint8Array<ArrayBuffer>[] = [];
+  /** Of those, what was to arrive in order. */
+  inOrder = 0;
   sends = 0;
   asked = 0;
   fault: Error | undefined;
@@ -89,6 +91,12 @@ export class FakeLink implements TunnelLink {
     this.room--;
     this.sent.push(buffer.slice(start, end));
     return true;
+  }
+
+  sendInOrder(buffer: Uint8Array<ArrayBuffer>, start: number, end: number): boolean {
+    const taken = this.send(buffer, start, end);
+    if (taken) this.inOrder++;
+    return taken;
   }
 
   writable(): Promise<void> {

@@ -233,9 +233,13 @@ Deno.test("a DNS answer opens its addresses before the peer gets it", async () =
     const answer = dnsAnswer("www.example.com", [192, 0, 2, 80]);
     await ground.arrive(udp({ src: resolver, dst: ALICE, srcPort: 53, dstPort: 5_353, data: answer }));
     assert.deepEqual(ground.learned, ["alice"]);
-    assert.equal(alice.link.sent.length, 1);
+    // The routes to it arrive before the answer.
+    assert.deepEqual([alice.link.sent.length, alice.link.inOrder], [1, 1]);
     await ground.send(alice, tcp({ src: ALICE, dst: SERVER }));
     assert.equal(ground.device.written.length, 1);
+    const other = dnsAnswer("www.example.org", [192, 0, 2, 80]);
+    await ground.arrive(udp({ src: resolver, dst: ALICE, srcPort: 53, dstPort: 5_353, data: other }));
+    assert.deepEqual([alice.link.sent.length, alice.link.inOrder], [2, 1]);
   });
 });
 

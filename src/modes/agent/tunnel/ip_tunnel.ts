@@ -75,6 +75,10 @@ export class IpTunnel {
   #isFollowing = false;
   #ticks = 0;
   #link: ConnectIp | undefined;
+  /** The link that carries packets. */
+  #carrying: ConnectIp | undefined;
+  /** Changes that the peer told of and the kernel does not know yet. */
+  #pending = 0;
   /** Cuts the back-off short. */
   #wake: (() => void) | undefined;
   #closing: Promise<void> | undefined;
@@ -198,6 +202,7 @@ export class IpTunnel {
       this.#stop.signal.removeEventListener("abort", stop);
       link.abort();
       if (this.#link === link) this.#link = undefined;
+      this.#carrying = undefined;
       this.#client.setLink(undefined);
       logger.info("tunnel_lost", {});
       onChange?.(false);
@@ -224,8 +229,12 @@ export class IpTunnel {
   #changed(link: ConnectIp, change: () => void): void {
     if (this.#link !== link) return;
     change();
+    this.#pending++;
+    if (this.#carrying === link) this.#client.holdAnswers();
     this.#applying = this.#applying.then(() => this.#apply(link)).catch((error) => {
       this.#options.logger.error("tunnel_network_failed", { detail: errorMessage(error) });
+    }).finally(() => {
+      if (--this.#pending === 0) this.#client.releaseAnswers();
     });
   }
 
@@ -242,16 +251,20 @@ export class IpTunnel {
     });
     const wanted = prefixesFor(config.routes, { advertised: routes, dns: config.dns });
     this.#wanted = wanted;
-    await this.#addresses.refresh();
+    const isNew = this.#carrying !== link;
+    // Later on names may be asked through the tunnel, whose answers wait for us.
+    if (isNew) await this.#addresses.refresh();
     await this.#lead();
     const reachable = config.dns.filter((server) => wanted.some((prefix) => prefixContains(prefix, server)));
     await this.#network.dns.apply(reachable);
     if (this.#link !== link) return;
     this.#client.setAddresses(addresses);
     this.#client.setRoutes(routes);
+    logger.debug("tunnel_addresses", { addresses: addresses.map(formatIp), routes: wanted.length });
+    if (!isNew) return;
     this.#client.setLink(link);
+    this.#carrying = link;
     logger.info("tunnel_up", { interface: config.interface, routes: wanted.length });
-    logger.debug("tunnel_addresses", { addresses: addresses.map(formatIp) });
     onChange?.(true);
   }
 
