@@ -3,9 +3,9 @@
 import assert from "node:assert/strict";
 import { fileURLToPath } from "node:url";
 import { parseIp, parsePrefix } from "../../src/base/ip.ts";
-import { loadEgress } from "../../src/config/egress_file.ts";
-import { loadConfig } from "../../src/config/parse_config.ts";
-import { loadPolicy } from "../../src/config/policy_file.ts";
+import { loadEgress, parseEgress } from "../../src/config/egress_file.ts";
+import { loadConfig, parseConfig } from "../../src/config/parse_config.ts";
+import { loadPolicy, parsePolicy } from "../../src/config/policy_file.ts";
 import type { RelayTunnelConfig } from "../../src/config/schema/tunnel.ts";
 import { compileEgress } from "../../src/core/egress/snapshot.ts";
 import { Ipam } from "../../src/core/ipam.ts";
@@ -65,3 +65,34 @@ Deno.test("the reservations of config/relay-tunnel.json fit its pools", async ()
   assert.ok(allocation.ok);
   assert.deepEqual(allocation.lease.ipv4, parseIp("10.100.0.10"));
 });
+
+Deno.test("the examples of the README load, and their policies compile without warnings", async () => {
+  const readme = await Deno.readTextFile(new URL("../../README.md", import.meta.url));
+  const kinds: string[] = [];
+  for (const [, language, text] of readme.matchAll(/```(json|yaml)\n([^]*?)```/g)) {
+    if (language === "yaml") kinds.push(checkPolicy(text!));
+    else kinds.push(parseConfig(completed(JSON.parse(text!)), { file: "/README.json" }).mode);
+  }
+  assert.deepEqual(kinds, ["relay", "policy", "connector", "agent", "relay", "egress", "egress", "agent"]);
+});
+
+/** A whole config, where the README shows what to add to one. */
+function completed(shown: Record<string, unknown>): string {
+  if ("mode" in shown) return JSON.stringify(shown);
+  const isRelay = "policy" in (shown.tunnel as object);
+  const base = isRelay
+    ? { mode: "relay", policy: ["policy.yaml"], authority: { key: "authority.key" } }
+    : { mode: "agent", relays: [{ name: "relay-1", address: "relay.clinic.example:4433" }] };
+  return JSON.stringify({ ...base, identity: "id.json", ...shown });
+}
+
+function checkPolicy(text: string): "egress" | "policy" {
+  const source = [{ file: "README.yaml", text }];
+  const isEgress = text.includes("\nclients:");
+  const { warnings } = isEgress
+    ? compileEgress(parseEgress(source), { trustDomain: "d", pools: [parsePrefix("10.100.0.0/24")!] })
+    : compilePolicy(parsePolicy(source), { trustDomain: "d" });
+  // Identities need no declaration; `check` does not ask for one either.
+  assert.deepEqual(warnings.filter(({ reason }) => reason !== "undeclared_identity"), []);
+  return isEgress ? "egress" : "policy";
+}
