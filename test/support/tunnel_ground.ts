@@ -65,7 +65,7 @@ export interface GroundAgentOptions {
   readonly config?: Readonly<Record<string, unknown>>;
   /** Name of its identity; default the host's, with a hyphen: `agent-1`. */
   readonly identity?: string;
-  /** False: do not wait until its interface is up with an address. */
+  /** False: do not wait until its tunnel carries packets. */
   readonly untilUp?: boolean;
 }
 
@@ -143,7 +143,7 @@ export class TunnelGround implements AsyncDisposable {
     return relay;
   }
 
-  /** Starts an agent on its host; resolves when its interface is up with an address. */
+  /** Starts an agent on its host; resolves when its tunnel carries packets. */
   async startAgent(
     name: "agent1" | "agent2",
     options: GroundAgentOptions = {},
@@ -157,7 +157,10 @@ export class TunnelGround implements AsyncDisposable {
       tunnel: { interface: TUNNEL_INTERFACE, ...tunnel },
       ...config,
     }, { wrap: this.#wrapOf(name) });
-    if (untilUp) await this.#untilUp(name, agent);
+    if (untilUp) {
+      await this.#untilUp(name, agent);
+      await agent.waitForLine(/"tunnel_up"/);
+    }
     return agent;
   }
 

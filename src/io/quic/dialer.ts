@@ -22,6 +22,8 @@ export interface QuicDialerOptions {
   readonly idleTimeoutMs?: number;
   /** Streams that the relay may have open towards us; default 1,024. Each may park 1.25 MB. */
   readonly maxIncomingStreams?: number;
+  /** Finds the addresses of a name; default: the system's resolver. */
+  readonly resolve?: (name: string) => Promise<readonly string[]>;
 }
 
 /** Whom to dial and whom to trust. */
@@ -47,8 +49,10 @@ export class QuicDialer implements AsyncDisposable {
 
   /** Connects; rejects with `signal.reason` when aborted. */
   dial(options: DialOptions): Promise<ClientConnection> {
+    const { resolve } = this.#options;
     return raceAddresses(options.address, {
       signal: options.signal,
+      ...(resolve === undefined ? {} : { resolve }),
       attempt: (hostname) => this.#connect(hostname, options),
       discard: (connection) => void connection.close(H3_NO_ERROR, ""),
     });

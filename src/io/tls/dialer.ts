@@ -29,12 +29,16 @@ export interface DialTlsOptions {
   /** Roots, PEM. The runtime adds them to its own, so that only the name says whose certificate it is. */
   readonly roots: readonly string[];
   readonly signal: AbortSignal;
+  /** Finds the addresses of a name; default: the system's resolver. */
+  readonly resolve?: (name: string) => Promise<readonly string[]>;
 }
 
 /** Connects; rejects with `signal.reason` when aborted. */
 export async function dialTls(options: DialTlsOptions): Promise<ClientConnection> {
+  const { signal, resolve } = options;
   const conn = await raceAddresses(options.address, {
-    signal: options.signal,
+    signal,
+    ...(resolve === undefined ? {} : { resolve }),
     attempt: (hostname) => connect(hostname, options),
     discard: dropConnection,
   });

@@ -9,6 +9,7 @@ import type { ClientConnection } from "../../dataplane/carrier.ts";
 import { type Identity, loadIdentity } from "../../identity/identity_file.ts";
 import { relayServerName } from "../../identity/spiffe_id.ts";
 import { QuicDialer } from "../../io/quic/dialer.ts";
+import { NameMemory } from "../../io/system/name_memory.ts";
 import { dialTls } from "../../io/tls/dialer.ts";
 import { type RelayAddress, RelayClient } from "./relay_client.ts";
 import { type CarrierChoice, TlsCarrier } from "./tls_carrier.ts";
@@ -33,6 +34,8 @@ export class Node {
   readonly logger: Logger;
   readonly #config: NodeConfig;
   readonly #dialer: QuicDialer;
+  readonly #names = new NameMemory();
+  readonly #resolve = (name: string) => this.#names.lookUp(name);
   readonly #clients: RelayClient[] = [];
   #identity: Identity;
 
@@ -40,7 +43,7 @@ export class Node {
     this.#config = config;
     this.#identity = parts.identity;
     this.logger = parts.logger;
-    this.#dialer = new QuicDialer({ logger: parts.logger });
+    this.#dialer = new QuicDialer({ logger: parts.logger, resolve: this.#resolve });
     this.views = new ViewHolder(parts);
   }
 
@@ -74,6 +77,7 @@ export class Node {
               serverName: relayServerName(relay.name),
               roots: this.#identity.trust.roots,
               signal,
+              resolve: this.#resolve,
             }),
           logger: logger.with({ relay: relay.name }),
         }),

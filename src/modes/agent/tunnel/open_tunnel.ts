@@ -9,6 +9,7 @@ import type { Logger } from "../../../base/log.ts";
 import type { AgentTunnelConfig } from "../../../config/schema/tunnel.ts";
 import type { Exchange, RequestInit } from "../../../dataplane/carrier.ts";
 import { QuicDialer } from "../../../io/quic/dialer.ts";
+import { NameMemory } from "../../../io/system/name_memory.ts";
 import { H3_NO_ERROR } from "../../../wire/h3/codes.ts";
 import { ipPath } from "../../../wire/masque/uri.ts";
 import type { RelayClient } from "../../shared/relay_client.ts";
@@ -60,7 +61,8 @@ export function proxyOpener(
   proxy: NonNullable<AgentTunnelConfig["proxy"]>,
   { dialect, logger }: { readonly dialect: AgentTunnelConfig["dialect"]; readonly logger: Logger },
 ): TunnelOpener {
-  const dialer = new QuicDialer({ logger });
+  const names = new NameMemory();
+  const dialer = new QuicDialer({ logger, resolve: (name) => names.lookUp(name) });
   return {
     open: async (signal) => {
       const { address, serverName, path, authorization } = proxy;
