@@ -94,8 +94,8 @@ Deno.test("forwarding is judged by what the relay may do about it", () => {
 });
 
 const TUNNEL_NEEDS = [needsTun(), needsTool("nft")];
-const SETPRIV = needsTool("setpriv", { install: "apt-get install -y util-linux" });
-const UNSHARE = needsTool("unshare", { install: "apt-get install -y util-linux" });
+const SETPRIV = needsTool("setpriv", { install: "part of every Linux system" });
+const UNSHARE = needsTool("unshare", { install: "part of every Linux system" });
 const TUNNEL_SUBJECTS = ["CAP_NET_ADMIN", "TUN", "ip", "nft", "forwarding"];
 
 /** The lines of `doctor` about tunnels, run in a network namespace of its own. */

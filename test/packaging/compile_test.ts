@@ -7,7 +7,7 @@ import { VERSION } from "../../src/base/version.ts";
 import { Deployment, RELAY_NAME } from "../support/deployment.ts";
 import { eventually } from "../support/eventually.ts";
 import { freePort } from "../support/free_port.ts";
-import { needsTool, testNeeding } from "../support/require_tool.ts";
+import { needsTool, needsTun, testNeeding } from "../support/require_tool.ts";
 import { build, emptyFolder, NATIVE, startBare } from "./compiled_file.ts";
 
 const TOOLS = [needsTool("npm"), needsTool("gcc")];
@@ -145,3 +145,20 @@ async function carryRequest(program: readonly string[]): Promise<void> {
     assert.deepEqual(node.lines.filter((line) => lacking.test(line)), [], node.name);
   }
 }
+
+testNeeding(
+  [...TOOLS, needsTun(), needsTool("nft")],
+  "dev of the packed file starts itself in network namespaces, though it may run three programs only",
+  async () => {
+    await using home = await emptyFolder();
+    await using left = await emptyFolder();
+    const { code, stdout, stderr } = await startBare([await native(), "dev", "--once"], {
+      folder: home.path,
+      env: { HOME: home.path, TMPDIR: left.path, PATH: "/usr/sbin:/usr/bin:/sbin:/bin" },
+    });
+    assert.equal(code, 0, stdout + stderr);
+    assert.match(stdout, /Allowed by the egress rule "web"/);
+    assert.match(stdout, /refused by the egress rule "not-this-one"/);
+    assert.deepEqual([...Deno.readDirSync(left.path)], []);
+  },
+);

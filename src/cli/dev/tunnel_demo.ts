@@ -32,17 +32,6 @@ export interface TunnelDemoOptions {
   readonly signal: AbortSignal;
 }
 
-/** What keeps this machine from showing a tunnel, in one line; undefined: nothing that can be known before. */
-export async function missingForTunnel(): Promise<string | undefined> {
-  const uid = Deno.uid();
-  if (Deno.build.os !== "linux") return "it needs Linux";
-  if (uid !== 0) return `it needs root, and this is user ${uid}`;
-  const lacks = [await probeIp(), await probeNft(), probeTun(DEMO_TUNNEL_INTERFACE)];
-  const reasons = lacks.filter((lack) => lack !== undefined)
-    .map(({ message, hint }) => hint === undefined ? message : `${message} (${hint.replace(/\.$/, "")})`);
-  return reasons.length === 0 ? undefined : reasons.join("; ");
-}
-
 /** Makes the namespaces; undefined, with a line that says why, where this machine lets nobody make them. */
 export async function makeHosts(folder: DemoFolder, io: CommandIo): Promise<DemoHosts | undefined> {
   const missing = await missingForTunnel();
@@ -205,4 +194,15 @@ An IP tunnel, in network namespaces of its own:
   ${internetHost}   ${web} and ${forbidden}, web servers
 `;
   }
+}
+
+/** What keeps this machine from showing a tunnel, in one line; undefined: nothing that can be known before. */
+async function missingForTunnel(): Promise<string | undefined> {
+  const uid = Deno.uid();
+  if (Deno.build.os !== "linux") return "it needs Linux";
+  if (uid !== 0) return `it needs root, and this is user ${uid}`;
+  const lacks = [await probeIp(), await probeNft(), probeTun(DEMO_TUNNEL_INTERFACE)];
+  const reasons = lacks.filter((lack) => lack !== undefined)
+    .map(({ message, hint }) => hint === undefined ? message : `${message} (${hint.replace(/\.$/, "")})`);
+  return reasons.length === 0 ? undefined : reasons.join("; ");
 }

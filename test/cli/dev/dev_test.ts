@@ -9,7 +9,7 @@ import { needsTool, needsTun, testNeeding } from "../../support/require_tool.ts"
 
 const MAIN = new URL("../../../main.ts", import.meta.url).pathname;
 const IP = needsTool("ip");
-const SETPRIV = needsTool("setpriv", { install: "apt-get install -y util-linux" });
+const SETPRIV = needsTool("setpriv", { install: "part of every Linux system" });
 const TUNNEL = [needsTun(), needsTool("nft")];
 
 /** How to start a demo. */
