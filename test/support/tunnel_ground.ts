@@ -65,6 +65,8 @@ export interface GroundAgentOptions {
   readonly config?: Readonly<Record<string, unknown>>;
   /** Name of its identity; default the host's, with a hyphen: `agent-1`. */
   readonly identity?: string;
+  /** What stands in front of its command line, such as `setpriv` with its options. */
+  readonly prefix?: readonly string[];
   /** False: do not wait until its tunnel carries packets. */
   readonly untilUp?: boolean;
 }
@@ -149,6 +151,7 @@ export class TunnelGround implements AsyncDisposable {
     options: GroundAgentOptions = {},
   ): Promise<ManagedProcess> {
     const { tunnel = {}, config = {}, identity = name.replace("agent", "agent-"), untilUp = true } = options;
+    const { prefix = [] } = options;
     const agent = await this.deployment.start(`${name}-node`, {
       mode: "agent",
       identity: await this.deployment.issue("agent", identity),
@@ -156,7 +159,7 @@ export class TunnelGround implements AsyncDisposable {
       log: { level: "debug" },
       tunnel: { interface: TUNNEL_INTERFACE, ...tunnel },
       ...config,
-    }, { wrap: this.#wrapOf(name) });
+    }, { wrap: (command) => this.#wrapOf(name)([...prefix, ...command]) });
     if (untilUp) {
       await this.#untilUp(name, agent);
       await agent.waitForLine(/"tunnel_up"/);
@@ -237,7 +240,8 @@ export class TunnelGround implements AsyncDisposable {
   #wrapOf(name: GroundHost): Host["command"] {
     const host = this.host(name);
     const state = `RUNTIME_DIRECTORY=${this.deployment.folder}/run-${name}`;
-    return (command) => host.command(["env", state, ...command]);
+    // The runtime asks for news of itself: packets that are none of ours.
+    return (command) => host.command(["env", state, "DENO_NO_UPDATE_CHECK=1", ...command]);
   }
 
   async #connect(): Promise<void> {

@@ -79,6 +79,8 @@ export class LeakCounter {
     const number = from.slice(-1);
     const rules = [
       ...["iifname != eth0 accept", "udp dport 67 counter name dhcp accept", "th dport 4433 accept"],
+      // What a link says to its neighbours when it comes up.
+      "ip daddr 224.0.0.0/24 accept",
       ...[
         "icmpv6 type { nd-router-solicit, nd-neighbor-solicit, nd-neighbor-advert, mld2-listener-report } accept",
       ],
@@ -115,6 +117,6 @@ export async function knock(
     `bash -c "echo > /dev/udp/$1/${INTERNET_PORTS.echo}"`,
     `bash -c "echo > /dev/udp/$1/${INTERNET_PORTS.dns}"`,
   ];
-  const script = `( ${one.join("; ")} ) >/dev/null 2>&1; true`;
+  const script = `( ${one.join(" & ")} & wait ) >/dev/null 2>&1; true`;
   await Promise.all(to.map((address) => ground.run(from, ["sh", "-c", script, "sh", address])));
 }
