@@ -134,13 +134,14 @@ export class TunnelGround implements AsyncDisposable {
   async startRelay(
     tunnel: Readonly<Record<string, unknown>> = {},
     config: Readonly<Record<string, unknown>> = {},
+    { prefix = [] }: Pick<GroundAgentOptions, "prefix"> = {},
   ): Promise<ManagedProcess> {
     const relay = await this.deployment.startRelay({
       log: { level: "debug" },
       drainSeconds: 1,
       tunnel: { interface: TUNNEL_INTERFACE, policy: ["egress.json"], ...tunnel },
       ...config,
-    }, { wrap: this.#wrapOf("relay") });
+    }, { wrap: (command) => this.#wrapOf("relay")([...prefix, ...command]) });
     await this.#untilUp("relay", relay);
     return relay;
   }
