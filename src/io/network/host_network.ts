@@ -23,6 +23,11 @@ export interface HostNetworkOptions {
   readonly logger: Logger;
   /** Whether a kill switch of a killed process stays in force until the new one replaces it; default false. */
   readonly keepKillSwitch?: boolean;
+  /**
+   * Whether NAT of a killed process stays in force until the new one replaces it; default false. Without it the kernel
+   * resets the connections that go through it.
+   */
+  readonly keepNat?: boolean;
   readonly commands?: Commands;
   readonly files?: KernelFiles;
   /** Where the journal lies; default by `findStateDirectory`. */
@@ -59,7 +64,8 @@ export class HostNetwork implements AsyncDisposable {
    */
   static async open(name: string, options: HostNetworkOptions): Promise<HostNetwork> {
     checkInterfaceName(name);
-    const { logger, files = SYSTEM_FILES, directory, keepKillSwitch = false } = options;
+    const { logger, files = SYSTEM_FILES, directory, keepKillSwitch = false, keepNat = false } = options;
+    const kept = { killSwitch: keepKillSwitch, nat: keepNat };
     const place = directory === undefined ? {} : { directory };
     const journal = await NetworkJournal.open(name, { logger, files, ...place });
     try {
@@ -67,8 +73,8 @@ export class HostNetwork implements AsyncDisposable {
       const network = new HostNetwork(name, context, options.resolvConf);
       if (Object.keys(journal.data).length > 0) logger.info("network_leftovers", { interface: name });
       // A leftover that resists must not keep the node from starting: its journal stays for the next time.
-      await network.#undo(keepKillSwitch).catch(() => undefined);
-      await network.#removeStrayTables(keepKillSwitch);
+      await network.#undo(kept).catch(() => undefined);
+      await network.#removeStrayTables(kept);
       return network;
     } catch (error) {
       await journal[Symbol.asyncDispose]();
@@ -88,19 +94,19 @@ export class HostNetwork implements AsyncDisposable {
 
   async #close(): Promise<void> {
     try {
-      await this.#undo(false);
+      await this.#undo({ killSwitch: false, nat: false });
     } finally {
       await this.#context.journal[Symbol.asyncDispose]();
     }
   }
 
   /** Every part is tried, whatever becomes of the others; the first failure is told at the end. */
-  async #undo(keepKillSwitch: boolean): Promise<void> {
+  async #undo(kept: Kept): Promise<void> {
     const parts: (() => Promise<void>)[] = [
       () => this.dns.close(),
       () => this.routes.close(),
-      ...(keepKillSwitch ? [] : [() => this.killSwitch.close()]),
-      () => this.nat.close(),
+      ...(kept.killSwitch ? [] : [() => this.killSwitch.close()]),
+      ...(kept.nat ? [] : [() => this.nat.close()]),
       () => this.interface.close(),
     ];
     const failures: unknown[] = [];
@@ -117,7 +123,7 @@ export class HostNetwork implements AsyncDisposable {
   }
 
   /** Tables whose journal is lost: service managers empty a service's folder when it dies. */
-  async #removeStrayTables(keepKillSwitch: boolean): Promise<void> {
+  async #removeStrayTables(kept: Kept): Promise<void> {
     const { commands, logger } = this.#context;
     const options = { commands, purpose: "look for rules left by a killed process" };
     let present: string[];
@@ -128,7 +134,16 @@ export class HostNetwork implements AsyncDisposable {
       logger.debug("network_tables_unknown", { reason: errorMessage(error) });
       return;
     }
-    const strays = [natTableName(this.name), ...(keepKillSwitch ? [] : [killSwitchTableName(this.name)])];
+    const strays = [
+      ...(kept.nat ? [] : [natTableName(this.name)]),
+      ...(kept.killSwitch ? [] : [killSwitchTableName(this.name)]),
+    ];
     for (const name of strays.filter((stray) => present.includes(stray))) await removeTable(name, options);
   }
+}
+
+/** What of a killed process stays in force. */
+interface Kept {
+  readonly killSwitch: boolean;
+  readonly nat: boolean;
 }

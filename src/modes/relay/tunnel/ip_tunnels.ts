@@ -111,7 +111,8 @@ export class IpTunnels {
       logger.warn("lease_dropped", { identity: lost.identity, reason: "it fits no pool any more" });
       journal.release(lost.identity);
     }
-    const network = undo.use(await HostNetwork.open(config.interface, { logger }));
+    const keepNat = config.nat === "masquerade";
+    const network = undo.use(await HostNetwork.open(config.interface, { logger, keepNat }));
     const device = openTun({ name: config.interface, mtu: MIN_MTU });
     undo.defer(() => device.close());
     const gateways = [ipam.gateway(4), ipam.gateway(6)].filter((gateway) => gateway !== null);
