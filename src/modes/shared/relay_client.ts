@@ -54,6 +54,9 @@ export interface RelayClientOptions {
 /** Milliseconds for dialling and for the relay's first answer. */
 const CONNECT_TIMEOUT_MS = 10_000;
 
+/** Milliseconds for a sign of life. */
+const CHECK_TIMEOUT_MS = 5_000;
+
 /** A connection that lived this long (ms) resets the back-off. */
 const STABLE_MS = 10_000;
 
@@ -63,6 +66,7 @@ export class RelayClient {
   readonly #stop = new AbortController();
   #connection: ClientConnection | undefined;
   #draining = false;
+  #checking: ClientConnection | undefined;
 
   constructor(options: RelayClientOptions) {
     this.#options = options;
@@ -108,6 +112,26 @@ export class RelayClient {
       return Promise.reject(new GinnelError("ERR_RELAY_DOWN", `Relay ${this.name} is not connected`));
     }
     return connection.request({ ...init, authority: this.authority }, options);
+  }
+
+  /** Asks for a sign of life, and gives the connection up where none comes: a killed relay leaves no other trace. */
+  async check(): Promise<void> {
+    const connection = this.#connection;
+    if (connection === undefined || this.#checking === connection) return;
+    this.#checking = connection;
+    const signal = AbortSignal.timeout(CHECK_TIMEOUT_MS);
+    const { authority } = this;
+    try {
+      // Any answer will do.
+      const init = { method: "HEAD", scheme: "https", authority, path: VIEW_PATH };
+      const { body } = await connection.request(init, { signal, end: true });
+      body.abort();
+    } catch (error) {
+      this.#options.logger.debug("relay_check_failed", { relay: this.name, detail: errorMessage(error) });
+      if (signal.aborted) await connection.close(H3_NO_ERROR, "no sign of life");
+    } finally {
+      if (this.#checking === connection) this.#checking = undefined;
+    }
   }
 
   /** The `:authority` of requests to this relay. */

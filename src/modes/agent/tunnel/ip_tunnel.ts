@@ -20,6 +20,7 @@ import { openTun } from "../../../io/tun/device.ts";
 import { type AssignedAddress, isRefusedAddress } from "../../../wire/capsule/connect_ip.ts";
 import type { OpenedTunnel, TunnelOpener } from "./open_tunnel.ts";
 import { RelayAddresses } from "./relay_addresses.ts";
+import { SilenceWatch } from "./silence.ts";
 import { prefixesFor } from "./tunnel_routes.ts";
 
 /** What a tunnel needs of its agent. */
@@ -75,6 +76,7 @@ export class IpTunnel {
   #isFollowing = false;
   #ticks = 0;
   #link: ConnectIp | undefined;
+  readonly #silence = new SilenceWatch();
   /** The link that carries packets. */
   #carrying: ConnectIp | undefined;
   /** Changes that the peer told of and the kernel does not know yet. */
@@ -292,6 +294,9 @@ export class IpTunnel {
 
   #tick(): void {
     this.#client.tick();
+    if (this.#carrying !== undefined && this.#silence.isSuspicious(this.#client.counters)) {
+      this.#options.opener.check();
+    }
     const isOverdue = this.#link === undefined && ++this.#ticks % DOWN_TICKS === 0;
     if ((!this.#changes.take() && !isOverdue) || this.#isFollowing) return;
     this.#isFollowing = true;

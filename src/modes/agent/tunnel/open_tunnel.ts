@@ -24,6 +24,8 @@ export interface OpenedTunnel {
 /** Opens the connect-ip request; rejects while there is nobody to ask. */
 export interface TunnelOpener {
   open(signal: AbortSignal): Promise<OpenedTunnel>;
+  /** Doubts that who carries the tunnel is still there: finds out, and ends the connection if not. */
+  check(): void;
   /** Whether the tunnel is at somebody who takes no more work, while another would. */
   shouldMove(): boolean;
   close(): Promise<void>;
@@ -51,6 +53,7 @@ export function relayOpener(
       });
       return { exchange, release: () => {} };
     },
+    check: () => void chosen?.check(),
     shouldMove: () => chosen?.connection === undefined && usable() !== undefined,
     close: () => Promise.resolve(),
   };
@@ -80,6 +83,8 @@ export function proxyOpener(
         throw error;
       }
     },
+    // What a foreign proxy makes of other requests is not known: its connection ends by itself.
+    check: () => {},
     shouldMove: () => false,
     close: async () => await dialer[Symbol.asyncDispose](),
   };
