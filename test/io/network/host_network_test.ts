@@ -63,6 +63,25 @@ testNeeding(
 
 testNeeding(
   NEEDS,
+  "a killed process's NAT stays until the next one replaces it, for connections that go through it",
+  () =>
+    onGround(async (ground) => {
+      const before = await ground.picture();
+      await kill(ground);
+      const nat = /table inet ginnel_(?!KILL)[^]*?\n\}\n/;
+      const [left] = nat.exec(await ground.picture()) ?? [];
+      assert.match(left ?? "", /masquerade/);
+      {
+        await using network = await ground.open({ keepNat: true });
+        assert.equal(nat.exec(await ground.picture())?.[0], left);
+        await setUpAll(network);
+      }
+      assertSame(await ground.picture(), before);
+    }),
+);
+
+testNeeding(
+  NEEDS,
   "a start that wants no kill switch lifts a killed process's",
   () =>
     onGround(async (ground) => {
