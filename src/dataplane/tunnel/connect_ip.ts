@@ -38,6 +38,8 @@ export interface ConnectIpOptions {
   readonly body: ByteChannel;
   readonly datagrams: DatagramPort;
   readonly dialect: ConnectIpDialect;
+  /** Whether the peer must assign addresses before it says anything else, as servers of the older dialect do. */
+  readonly expectsAssign?: boolean;
   /** Takes what the peer says is an IP packet, perhaps an empty one; the view is valid only during the call. */
   readonly onPacket: (packet: Uint8Array<ArrayBuffer>) => void;
   /** The addresses that we may use from now on, instead of those before. */
@@ -63,9 +65,11 @@ export class ConnectIp implements TunnelLink {
   readonly #usesDatagrams: boolean;
   readonly #sender: CapsuleSender;
   #ended = false;
+  #expectsAssign: boolean;
 
   constructor(options: ConnectIpOptions) {
-    const { body, datagrams, dialect, onPacket } = options;
+    const { body, datagrams, dialect, expectsAssign = false, onPacket } = options;
+    this.#expectsAssign = expectsAssign;
     this.#options = options;
     this.#body = body;
     this.#datagrams = datagrams;
@@ -179,6 +183,14 @@ export class ConnectIp implements TunnelLink {
 
   #takeCapsule({ type, value }: Capsule): void {
     if (this.#ended) return;
+    if (this.#expectsAssign && type !== ADDRESS_ASSIGN) {
+      throw new ProtocolError(
+        "stream",
+        H3_MESSAGE_ERROR,
+        `First capsule is no ADDRESS_ASSIGN but of type ${type}`,
+      );
+    }
+    this.#expectsAssign = false;
     switch (type) {
       case DATAGRAM_CAPSULE:
         return this.#takeDatagramCapsule(value);

@@ -43,9 +43,9 @@ export function avoidedInstances(request: ServerRequest): ReadonlySet<string> {
 }
 
 function routeGet(head: RequestHead): Route {
-  return parseMasquePath(head.path ?? "")?.kind === "view"
-    ? { kind: "view" }
-    : { kind: "refuse", status: 404 };
+  const path = parseMasquePath(head.path ?? "");
+  if (path?.kind === "view") return { kind: "view" };
+  return { kind: "refuse", status: path === undefined ? 404 : 405 };
 }
 
 function routeClassicConnect(head: RequestHead): Route {

@@ -3,6 +3,7 @@
  */
 
 import type { ServerRequest } from "../../dataplane/carrier.ts";
+import { parseMasquePath } from "../../wire/masque/uri.ts";
 import { encodeProxyStatus } from "../../wire/proxy_status.ts";
 
 /** A refused request. `error` is a proxy error type of RFC 9209 §2.3; `details` is shown to the peer. */
@@ -56,5 +57,11 @@ export async function refuseRequest(
   ]];
   // RFC 9110 §15.5.2: a 401 says how to authenticate.
   if (status === 401) headers.push(["www-authenticate", "Bearer"]);
+  // RFC 9110 §15.5.6: a 405 says what would be allowed.
+  if (status === 405) headers.push(["allow", allowedMethod(request)]);
   await request.respond({ status, headers }, { end: true });
+}
+
+function allowedMethod({ head }: ServerRequest): string {
+  return parseMasquePath(head.path ?? "")?.kind === "view" ? "GET" : "CONNECT";
 }

@@ -111,7 +111,10 @@ export class RelayClient {
     if (connection === undefined) {
       return Promise.reject(new GinnelError("ERR_RELAY_DOWN", `Relay ${this.name} is not connected`));
     }
-    return connection.request({ ...init, authority: this.authority }, options);
+    // RFC 9114 §4.4: a classic CONNECT names host and port.
+    const isClassic = init.method === "CONNECT" && init.protocol === undefined;
+    const authority = isClassic ? `${this.authority}:${this.#options.relay.address.port}` : this.authority;
+    return connection.request({ ...init, authority }, options);
   }
 
   /** Asks for a sign of life, and gives the connection up where none comes: a killed relay leaves no other trace. */

@@ -25,24 +25,29 @@ export interface Side {
 export interface TunnelOptions extends ChannelPairOptions {
   readonly maxSize?: number;
   readonly dialect?: ConnectIpDialect;
+  /** Whether the near end insists that it be assigned addresses first. */
+  readonly expectsAssign?: boolean;
   /** Whether the far end reads; without it the test reads its stream. */
   readonly isRunning?: boolean;
 }
 
 /** Two ends joined in memory. `streams[1]` and `wires` are also for the test to play the far end with. */
 export function tunnel(options: TunnelOptions = {}) {
-  const { maxSize = 1400, dialect = "rfc9484", isRunning = true, ...pairOptions } = options;
+  const { maxSize = 1400, dialect = "rfc9484", isRunning = true, expectsAssign = false, ...pairOptions } =
+    options;
   const streams = channelPair(pairOptions);
   const wires = [new Wire(maxSize), new Wire(maxSize)] as const;
   wires[0].peer = wires[1];
   wires[1].peer = wires[0];
-  const near = makeSide({ body: streams[0], datagrams: wires[0], dialect });
+  const near = makeSide({ body: streams[0], datagrams: wires[0], dialect, expectsAssign });
   const far = makeSide({ body: streams[1], datagrams: wires[1], dialect, isRunning });
   return { near, far, wires, streams };
 }
 
 export function makeSide(
-  options: Pick<ConnectIpOptions, "body" | "datagrams" | "dialect"> & { readonly isRunning?: boolean },
+  options: Pick<ConnectIpOptions, "body" | "datagrams" | "dialect" | "expectsAssign"> & {
+    readonly isRunning?: boolean;
+  },
 ): Side {
   const packets: string[] = [];
   const heard: Side["heard"] = [];

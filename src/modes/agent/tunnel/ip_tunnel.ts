@@ -6,7 +6,7 @@
 import { setImmediate } from "node:timers";
 import type { HostPort } from "../../../base/address.ts";
 import { backoffDelay, sleep } from "../../../base/async.ts";
-import { errorMessage, GinnelError } from "../../../base/errors.ts";
+import { errorMessage, GinnelError, ProtocolError } from "../../../base/errors.ts";
 import { formatIp, type IpAddress, ipBits, type IpPrefix, prefixContains } from "../../../base/ip.ts";
 import type { Logger } from "../../../base/log.ts";
 import type { AgentTunnelConfig } from "../../../config/schema/tunnel.ts";
@@ -157,7 +157,10 @@ export class IpTunnel {
         await this.#connectOnce();
       } catch (error) {
         if (signal.aborted) return;
-        this.#options.logger.debug("tunnel_down", { attempt, detail: errorMessage(error) });
+        const detail = errorMessage(error);
+        // What the peer does against the protocol will not mend itself.
+        if (error instanceof ProtocolError) this.#options.logger.warn("tunnel_broken", { attempt, detail });
+        else this.#options.logger.debug("tunnel_down", { attempt, detail });
       }
       if (performance.now() - started > STABLE) attempt = 0;
       await this.#backOff(attempt);
@@ -182,17 +185,21 @@ export class IpTunnel {
       logger.warn("tunnel_refused", { status: head.status, reason });
       throw new GinnelError("ERR_TUNNEL_REFUSED", `Tunnel refused: ${head.status} (${reason})`);
     }
+    const isZgate = config.dialect === "zgate";
     const link: ConnectIp = new ConnectIp({
       body,
       datagrams,
       dialect: config.dialect,
+      expectsAssign: isZgate,
       onPacket: (packet) => this.#client.receive(packet),
       onAssign: (list) => this.#changed(link, () => this.#assign(list)),
-      onRoutes: (list) => this.#changed(link, () => this.#advertised = RouteSet.from(list)),
+      onRoutes: isZgate
+        ? ignore
+        : (list) => this.#changed(link, () => this.#advertised = RouteSet.from(list)),
     });
     this.#assigned = [];
     // The zgate dialect knows no routes: what the config names is what there is.
-    this.#advertised = config.dialect === "zgate" ? everything() : undefined;
+    this.#advertised = isZgate ? everything() : undefined;
     this.#link = link;
     const asking = setTimeout(() => this.#ask(link), PATIENCE);
     const stop = () => void endLink(link);

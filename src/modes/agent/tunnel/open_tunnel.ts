@@ -76,7 +76,9 @@ export function proxyOpener(
         const init = requestOf(dialect, path);
         const headers = [...init.headers ?? []];
         if (authorization !== undefined) headers.push(["authorization", authorization]);
-        const exchange = await connection.request({ ...init, authority: serverName, headers }, { signal });
+        // RFC 9114 §4.4: a classic CONNECT, as of the older dialect, names host and port.
+        const authority = dialect === "zgate" ? `${serverName}:${address.port}` : serverName;
+        const exchange = await connection.request({ ...init, authority, headers }, { signal });
         return { exchange, release };
       } catch (error) {
         release();

@@ -4,7 +4,7 @@
  */
 
 import { setImmediate } from "node:timers";
-import { errorMessage } from "../../../base/errors.ts";
+import { errorMessage, ProtocolError } from "../../../base/errors.ts";
 import { type IpAddress, ipBits, type IpPrefix } from "../../../base/ip.ts";
 import type { Logger } from "../../../base/log.ts";
 import { loadEgress } from "../../../config/egress_file.ts";
@@ -269,7 +269,8 @@ export class IpTunnels {
       await Promise.all([connectIp.run(), tunnel.begin(started)]);
     } catch (error) {
       outcome = "broken";
-      logger.debug("tunnel_broken", { identity: identity.uri, detail: errorMessage(error) });
+      const level = error instanceof ProtocolError ? "warn" : "debug";
+      logger[level]("tunnel_broken", { identity: identity.uri, detail: errorMessage(error) });
     } finally {
       connectIp.abort();
       session.detach();
