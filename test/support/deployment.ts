@@ -75,9 +75,9 @@ export class Deployment implements AsyncDisposable {
   }
 
   /** Issues an identity, once however often it is asked for, and returns its file's path. */
-  issue(kind: IdentityKind, name: string): Promise<string> {
+  issue(kind: IdentityKind, name: string, { days = 2 }: { readonly days?: number } = {}): Promise<string> {
     const key = `${kind}/${name}`;
-    const issued = this.#issued.get(key) ?? this.#issue(kind, name);
+    const issued = this.#issued.get(key) ?? this.#issue(kind, name, days);
     this.#issued.set(key, issued);
     return issued;
   }
@@ -121,13 +121,13 @@ export class Deployment implements AsyncDisposable {
     return node;
   }
 
-  async #issue(kind: IdentityKind, name: string): Promise<string> {
+  async #issue(kind: IdentityKind, name: string, days: number): Promise<string> {
     const path = `${this.folder}/${name}.identity.json`;
     const { text } = await issueIdentity(this.#ca.ca, {
       kind,
       name,
       now: Date.now(),
-      days: 2,
+      days,
       authorities: [this.#ca.authority],
     });
     await writeSecretFile(path, text);

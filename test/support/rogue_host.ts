@@ -71,6 +71,7 @@ class Tunnel {
   /** Sends payloads of datagrams, waiting for room; returns how many left. */
   async sendDatagrams(payloads: readonly Uint8Array[]): Promise<number> {
     const { datagrams } = this.exchange;
+    if (datagrams.maxSize === 0) return 0;
     let sent = 0;
     for (const payload of payloads) {
       if (this.#end !== undefined) break;
