@@ -147,6 +147,28 @@ testNeeding(
   },
 );
 
+testNeeding(NEEDS, "who delays the answer until its right is gone gets no tunnel", async () => {
+  await using ground = await TunnelGround.create();
+  const script = new URL("../support/late_answer.ts", import.meta.url).pathname;
+  for (const [taken, fate] of [["nothing", "served"], ["entry", "ended"], ["lease", "ended"]] as const) {
+    await ground.writeEgress(entriesFor("alice"));
+    const command = [
+      Deno.execPath(),
+      "run",
+      "--quiet",
+      "--no-check",
+      "--allow-all",
+      "--unstable-net",
+      script,
+    ];
+    assert.equal(
+      (await ground.run("relay", [...command, ground.deployment.folder, taken])).trim(),
+      fate,
+      taken,
+    );
+  }
+});
+
 testNeeding(NEEDS, "a tunnel ends with the certificate it was opened with", async () => {
   await using ground = await TunnelGround.create();
   await ground.startRelay();

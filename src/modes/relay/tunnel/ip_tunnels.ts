@@ -32,7 +32,7 @@ import { poolsOf, reservationsOf } from "./address_plan.ts";
 import { auditClose, auditDecision } from "./egress_audit.ts";
 import { OwnAddresses } from "./own_addresses.ts";
 import { resolveScope } from "./scope.ts";
-import { TunnelRequest } from "./tunnel_request.ts";
+import { TunnelRequest, type TunnelRequestOptions } from "./tunnel_request.ts";
 
 /** What tunnels need of their relay. */
 export interface IpTunnelsOptions {
@@ -191,8 +191,7 @@ export class IpTunnels {
     if (scope === undefined) return deny(REFUSALS.unresolved, "target_unresolved");
     // Asked again: the policy may have changed while the name was looked up.
     const identity = this.#identityOf(id);
-    const rules = this.#egress.value.rulesFor(identity);
-    if (rules === undefined) return deny(REFUSALS.denied, "no_rules");
+    if (this.#egress.value.rulesFor(identity) === undefined) return deny(REFUSALS.denied, "no_rules");
     const lease = this.#allocate(id.uri);
     if (lease === undefined) return deny(REFUSALS.noAddress, "pool_exhausted");
     this.#ipam.hold(id.uri);
@@ -201,7 +200,7 @@ export class IpTunnels {
       await this.#journal.flushed().catch(ignore);
       const addresses = [lease.ipv4, lease.ipv6].filter((address) => address !== null);
       const routes = config.routes === "policy" ? undefined : config.routes;
-      await this.#carry(request, { identity, addresses, scope, rules, routes, dialect: ip.dialect });
+      await this.#carry(request, { identity, addresses, scope, routes, dialect: ip.dialect });
     } finally {
       this.#ipam.unhold(id.uri, Date.now());
       const left = this.#ipam.leaseOf(id.uri);
@@ -236,13 +235,20 @@ export class IpTunnels {
 
   async #carry(
     request: ServerRequest,
-    wish: Omit<ConstructorParameters<typeof TunnelRequest>[0], "connectIp" | "session"> & {
+    wish: Omit<TunnelRequestOptions, "connectIp" | "session" | "rules"> & {
+      readonly identity: LiveIdentity;
       readonly dialect: "rfc9484" | "zgate";
     },
   ): Promise<void> {
     const { audit, logger } = this.#options;
     const { identity, addresses, scope, dialect } = wish;
     const body = await request.respond({ status: 200, headers: [["capsule-protocol", "?1"]] });
+    // A peer can delay its answer for as long as it likes: what was true before may not be any more.
+    identity.attributes = this.#attributesOf(identity.uri);
+    const rules = this.#egress.value.rulesFor(identity);
+    if (rules === undefined || !this.#hasLeased(identity.uri, addresses) || this.#closing !== undefined) {
+      return body.abort();
+    }
     const connectIp: ConnectIp = new ConnectIp({
       body,
       datagrams: request.datagrams,
@@ -255,10 +261,10 @@ export class IpTunnels {
       addresses,
       scope,
       link: connectIp,
-      client: this.#engine.client({ identity: identity.uri, rules: wish.rules }),
+      client: this.#engine.client({ identity: identity.uri, rules }),
       onReplaced: () => connectIp.abort(),
     });
-    const tunnel = new TunnelRequest({ ...wish, connectIp, session });
+    const tunnel = new TunnelRequest({ ...wish, rules, connectIp, session });
     this.#requests.set(session, tunnel);
     const started = Date.now();
     audit.record({ event: "connect", who: identity.uri, service: TUNNEL, outcome: "open" });
@@ -306,6 +312,13 @@ export class IpTunnels {
     if (allocation.reclaimed !== undefined) this.#journal.release(allocation.reclaimed);
     this.#journal.record(allocation.lease);
     return allocation.lease;
+  }
+
+  #hasLeased(identity: string, addresses: readonly IpAddress[]): boolean {
+    const lease = this.#ipam.leaseOf(identity);
+    return addresses.every(({ version, value }) =>
+      (version === 4 ? lease?.ipv4 : lease?.ipv6)?.value === value
+    );
   }
 
   /** An administrator released a lease: its tunnel ends, and the next one gets what is free then. */
