@@ -78,37 +78,6 @@ Deno.test("ConnectIp sends a packet too large for a datagram as a capsule [RFC92
   assert.deepEqual(far.packets, [toHex(pattern(1199))]);
 });
 
-Deno.test("ConnectIp keeps fragments in order where a first one may be too large for a datagram", async () => {
-  const fragments = [[1_276, 0x20], [76, 0x00, 0x9f]].map(([size = 0, ...offset]) => {
-    const packet = pattern(size);
-    packet.set([0x45, 0, 0, 0, 0, 0, ...offset], 0);
-    return packet;
-  });
-  for (
-    const { maxSize, asDatagrams } of [{ maxSize: 1_200, asDatagrams: 0 }, { maxSize: 1_281, asDatagrams: 2 }]
-  ) {
-    const { near, far, wires } = tunnel({ maxSize });
-    for (const fragment of fragments) sendPacket(near.end, fragment);
-    await turn();
-    assert.deepEqual(far.packets, fragments.map(toHex));
-    assert.equal(wires[0].sent.length, asDatagrams);
-  }
-});
-
-Deno.test("ConnectIp sends a packet behind its lists where it is asked to", async () => {
-  const { near, wires, streams } = tunnel({ isRunning: false });
-  const sending = near.end.sendRoutes(ROUTES);
-  const buffer = new Uint8Array(200).fill(7);
-  assert.equal(near.end.sendInOrder(buffer, 100, 200), true);
-  await sending;
-  assert.equal(toHex((await streams[1].read())!), toHex(encodeRouteAdvertisement(ROUTES)));
-  const expected = encodeCapsule(DATAGRAM_CAPSULE, concat([Uint8Array.of(0), buffer.subarray(100)]));
-  assert.equal(toHex((await streams[1].read())!), toHex(expected));
-  assert.equal(wires[0].sent.length, 0);
-  near.end.abort();
-  assert.equal(near.end.sendInOrder(buffer, 100, 200), false);
-});
-
 Deno.test("ConnectIp sends and takes everything on the stream where there are no datagrams", async () => {
   const { near, far } = tunnel({ maxSize: 0 });
   const packets = [1, 60, 63, 64, 1280, 16_381, 65_535].map(pattern);
