@@ -10,7 +10,7 @@ import { issueIdentity } from "../../src/identity/issue_identity.ts";
 import { readMessages } from "../../src/modes/shared/message_channel.ts";
 import { encodeMessage } from "../../src/wire/control/framing.ts";
 import { type ControlMessage, controlMessageSchema } from "../../src/wire/control/messages.ts";
-import { CONNECTOR_PATH } from "../../src/wire/masque/uri.ts";
+import { CONNECTOR_PATH, ipPath, VIEW_PATH } from "../../src/wire/masque/uri.ts";
 import { eventually } from "../support/eventually.ts";
 import { type AuditLine, Network, type RelayNode } from "../support/network.ts";
 import { type Answer, RelayCaller } from "../support/relay_caller.ts";
@@ -137,6 +137,21 @@ Deno.test("an identity without rights is admitted, sees nothing, and cannot tell
   await door.audited(({ event, who, reason }) =>
     event === "deny" && who.endsWith("/agent/bob") && reason === "no_matching_policy"
   );
+});
+
+Deno.test("a method that a resource does not take is answered with those it takes [RFC9110-15.5.6]", async () => {
+  await using door = await openDoor();
+  const connection = await door.caller.admitted(door.alice);
+  const ask = async (method: string, path: string) => {
+    const { status, headers } = await connection.request({ method, scheme: "https", path }, { end: true });
+    return [status, headers.get("allow")];
+  };
+  assert.deepEqual(await ask("POST", VIEW_PATH), [405, "GET"]);
+  for (const method of ["GET", "POST"]) {
+    assert.deepEqual(await ask(method, ipPath({ target: "*", ipproto: "*" })), [405, "CONNECT"]);
+    assert.deepEqual(await ask(method, CONNECTOR_PATH), [405, "CONNECT"]);
+  }
+  assert.deepEqual(await ask("GET", "/"), [404, undefined]);
 });
 
 Deno.test("what a service demands, a right to dial it does not waive: sealed only means sealed only", async () => {
