@@ -25,9 +25,6 @@ import type { TunnelLink } from "./tunnel_link.ts";
 const READ_PACKETS = 256;
 const READ_BYTES = READ_PACKETS * 1_536;
 
-/** Reads after which the event loop gets a turn, for QUIC to send what it was given and to read what came. */
-const READS_PER_TURN = 2;
-
 /**
  * Milliseconds without a link during which packets wait in the device; later ones are refused, so that programs need not
  * run into their own time-outs. A relay's restart and a change of network take less.
@@ -128,10 +125,8 @@ export class TunnelClient {
   /** Serves the device until it is closed; rejects when it fails. */
   async run(): Promise<void> {
     const batch = new PacketBatch({ maxPackets: READ_PACKETS, maxBytes: READ_BYTES });
-    let reads = 0;
     while (!this.#closed) {
       if (this.#device.read(batch) === 0) {
-        reads = 0;
         if (!await this.#device.readable()) return;
         continue;
       }
@@ -139,8 +134,7 @@ export class TunnelClient {
         await this.#pause();
         if (this.#closed) return;
       }
-      if (++reads < READS_PER_TURN) continue;
-      reads = 0;
+      // After each read the event loop gets a turn, for QUIC to send what it was given and to read what came.
       await this.#turn();
     }
   }

@@ -21,14 +21,11 @@ import { TunnelSession, type TunnelSessionOptions } from "./tunnel_session.ts";
 const READ_PACKETS = 256;
 const READ_BYTES = READ_PACKETS * 1_536;
 
-/** Reads after which the event loop gets a turn, for QUIC to send what it was given and to read what came. */
-const READS_PER_TURN = 2;
-
 /**
  * Turns that a full link gets to take the last read's packets before more are read. One that needs more is slow: nobody
  * waits for it again until its backlog is empty.
  */
-const TURNS_FOR_FULL_LINK = 8;
+const TURNS_FOR_FULL_LINK = 32;
 
 /** Sessions whose drops are reported per {@linkcode TunnelHub.tick}: log lines a second, whoever sends however much. */
 const REPORTS_PER_TICK = 4;
@@ -136,18 +133,15 @@ export class TunnelHub {
   /** Serves the device until it is closed; rejects when it fails. */
   async run(): Promise<void> {
     const batch = new PacketBatch({ maxPackets: READ_PACKETS, maxBytes: READ_BYTES });
-    let reads = 0;
     while (!this.#closed) {
       if (this.#device.read(batch) === 0) {
-        reads = 0;
         if (!await this.#device.readable()) return;
         continue;
       }
       const full = this.#fromDevice(batch);
+      // After each read the event loop gets a turn, for QUIC to send what it was given and to read what came.
       if (full !== undefined) await this.#letDrain(full);
-      else if (++reads < READS_PER_TURN) continue;
       else await this.turn();
-      reads = 0;
     }
   }
 

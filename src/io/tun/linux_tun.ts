@@ -13,8 +13,11 @@ import { openShim, type Shim } from "./shim.ts";
 
 const SET_MTU = 0;
 const SET_QUEUE = 1;
-/** What the kernel holds for us while we are busy: 10 ms at 100,000 packets a second. The default is 500. */
-const QUEUE_PACKETS = 1_000;
+/**
+ * What the kernel holds for us while we are busy: 40 ms at 100,000 packets a second. Measured on two shared cores at
+ * 90,000 packets of 1,200 bytes a second: 1,000 lost 12 to 14 % at this queue, 4,000 none to 5 %.
+ */
+const QUEUE_PACKETS = 4_000;
 
 /** An open interface; see {@linkcode PacketDevice}. */
 export class LinuxTun implements PacketDevice {

@@ -106,7 +106,9 @@ Deno.test("the device waits a little for a link that fills up, and never again f
   const before = ground.turns.waiting;
   ground.device.arrive(...answers(ALICE, 10));
   await settled();
-  assert.equal(ground.turns.waiting, before);
+  assert.equal(ground.turns.waiting, before + 1, "The turn after every read");
+  await ground.turns.run(1);
+  assert.equal(ground.turns.waiting, 0, "And none for the link");
   assert.equal(alice.session.waiting, 120);
   alice.link.grant(1_000);
   await ground.turns.run();
