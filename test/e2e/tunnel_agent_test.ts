@@ -123,7 +123,9 @@ testNeeding(
       await next.waitForLine(/"network_leftovers"/);
       assert.deepEqual(await tunnelRoutes(ground, from), [INTERNET.web]);
       const now = await networkPicture(ground, from);
-      for (const leftover of [DISTANT, "ginnel_KILL", "Written by ginnel"]) assert.ok(!now.includes(leftover));
+      for (const leftover of [DISTANT, "ginnel_KILL", "Written by ginnel"]) {
+        assert.ok(!now.includes(leftover));
+      }
       await assertSeen(ground, { ...DIRECT, "web.test": INTERNET.relaySeenAs });
       assert.equal((await next.stop()).code, 0);
       assert.equal(await networkPicture(ground, from), before);
