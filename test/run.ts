@@ -25,20 +25,34 @@ export interface Shard {
 /** Folders whose tests start programs or measure: one file at a time, nothing beside it. */
 const ALONE = new Set(["bench", "chaos", "e2e", "interop", "packaging"]);
 
+/** Of those, what may have company: it lives in network namespaces of its own, or waits for nothing but itself. */
+const SOCIABLE = /^test\/(?:e2e\/tunnel_|packaging\/)/;
+
 /** Processes of unit tests at a time. */
 const PARALLEL = 2;
 
 /** Minutes after which a process of tests is ended and counts as failed. */
 const SHARD_MINUTES = 20;
 
-/** Splits test files into processes: a folder each, or a file each where the folder runs alone. */
+/**
+ * Splits test files into processes: a folder each, or a file each where the folder starts programs. Those come first, as
+ * they take longest.
+ */
 export function planShards(files: readonly string[]): Shard[] {
   const shards = new Map<string, string[]>();
   for (const file of files.toSorted()) {
-    const name = isAlone(file) ? file : folderOf(file);
+    const name = isLarge(file) ? file : folderOf(file);
     shards.set(name, [...shards.get(name) ?? [], file]);
   }
-  return [...shards].map(([name, group]) => ({ name, files: group, alone: isAlone(group[0] ?? "") }));
+  const plan = [...shards].map(([name, group]) => ({
+    name,
+    files: group,
+    alone: isLarge(name) && !SOCIABLE.test(name),
+  }));
+  return [
+    ...plan.filter(({ name }) => isLarge(name)).toReversed(),
+    ...plan.filter(({ name }) => !isLarge(name)),
+  ];
 }
 
 /**
@@ -203,8 +217,8 @@ function folderOf(file: string): string {
   return file.split("/").slice(0, 2).join("/");
 }
 
-function isAlone(file: string): boolean {
-  return ALONE.has(file.split("/")[1] ?? "");
+function isLarge(file: string): boolean {
+  return file.endsWith(".ts") && ALONE.has(file.split("/")[1] ?? "");
 }
 
 if (import.meta.main) Deno.exit(await main(Deno.args));

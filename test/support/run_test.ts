@@ -5,16 +5,20 @@ import { closingLine, judgeSkips, planShards, readOutput } from "../run.ts";
 
 const RUNNER = new URL("../run.ts", import.meta.url).pathname;
 
-Deno.test("planShards() gives a folder a process, and a file its own where the folder runs alone", () => {
+Deno.test("planShards() gives a folder a process, and a file its own where the folder starts programs", () => {
   const shards = planShards([
     "test/wire/qpack/b_test.ts",
     "test/wire/a_test.ts",
     "test/e2e/y_test.ts",
     "test/e2e/x_test.ts",
+    "test/e2e/tunnel_x_test.ts",
+    "test/packaging/x_test.ts",
   ]);
   assert.deepEqual(shards, [
-    { name: "test/e2e/x_test.ts", files: ["test/e2e/x_test.ts"], alone: true },
+    { name: "test/packaging/x_test.ts", files: ["test/packaging/x_test.ts"], alone: false },
     { name: "test/e2e/y_test.ts", files: ["test/e2e/y_test.ts"], alone: true },
+    { name: "test/e2e/x_test.ts", files: ["test/e2e/x_test.ts"], alone: true },
+    { name: "test/e2e/tunnel_x_test.ts", files: ["test/e2e/tunnel_x_test.ts"], alone: false },
     { name: "test/wire", files: ["test/wire/a_test.ts", "test/wire/qpack/b_test.ts"], alone: false },
   ]);
 });
