@@ -3,30 +3,14 @@
 import { formatIp, type IpAddress } from "../base/ip.ts";
 import type { EgressAction, EgressClientEntry, EgressDocument } from "../core/egress/document.ts";
 import { ConfigError, type ConfigProblem } from "./errors.ts";
-import { parseJsonSource } from "./json_source.ts";
-import type { PolicyText } from "./policy_file.ts";
-import { readTextFile } from "./read_text_file.ts";
+import { parsePolicyText, type PolicyText, readPolicyTexts } from "./policy_text.ts";
 import { egressSchema } from "./schema/egress.ts";
 import { describeIssues, MAX_PROBLEMS, problemAt } from "./schema_problems.ts";
-import { placeOf, SourceFault, type SourceText } from "./source_text.ts";
-import { parseYamlSource } from "./yaml_source.ts";
-
-/** Bytes of the largest egress policy file that is read. */
-const MAX_EGRESS_BYTES = 32 * 1024 * 1024;
+import type { SourceText } from "./source_text.ts";
 
 /** Reads and joins egress policy files. Throws `ConfigError` with code `ERR_POLICY`, naming every problem in every file. */
 export async function loadEgress(paths: readonly string[]): Promise<EgressDocument> {
-  const texts: PolicyText[] = [];
-  const problems: ConfigProblem[] = [];
-  for (const file of paths) {
-    try {
-      const text = await readTextFile(file, { code: "ERR_POLICY", maxBytes: MAX_EGRESS_BYTES });
-      texts.push({ file, text });
-    } catch (error) {
-      if (!(error instanceof ConfigError)) throw error;
-      problems.push(...error.problems);
-    }
-  }
+  const { texts, problems } = await readPolicyTexts(paths);
   return parseEgress(texts, problems);
 }
 
@@ -60,17 +44,10 @@ class EgressJoiner {
     this.#problems = [...problems];
   }
 
-  add({ file, text }: PolicyText): void {
-    const format = file.endsWith(".json") ? "JSON" : "YAML";
-    let source: SourceText;
-    try {
-      source = format === "JSON" ? parseJsonSource(text) : parseYamlSource(text);
-    } catch (error) {
-      if (!(error instanceof SourceFault)) throw error;
-      const message = `not ${format}: ${error.message}`;
-      this.#problems.push({ file, ...placeOf(text, error.offset), field: "", message });
-      return;
-    }
+  add(text: PolicyText): void {
+    const source = parsePolicyText(text, this.#problems);
+    if (source === undefined) return;
+    const { file } = text;
     const result = egressSchema.safeParse(source.value);
     if (!result.success) {
       this.#problems.push(...describeIssues(result.error.issues, { file, source, schema: egressSchema }));

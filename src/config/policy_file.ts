@@ -8,41 +8,18 @@ import type {
   ServicePolicy,
 } from "../core/policy/document.ts";
 import { ConfigError, type ConfigProblem } from "./errors.ts";
-import { parseJsonSource } from "./json_source.ts";
-import { readTextFile } from "./read_text_file.ts";
+import { parsePolicyText, type PolicyText, readPolicyTexts } from "./policy_text.ts";
 import { policyListSchema, policySchema, servicePolicySchema } from "./schema/policy.ts";
 import { describeIssues, MAX_PROBLEMS, problemAt } from "./schema_problems.ts";
-import { placeOf, SourceFault, type SourceText } from "./source_text.ts";
-import { parseYamlSource } from "./yaml_source.ts";
-
-/** Bytes of the largest policy file that is read: 10,000 identities take about 1 MB. */
-const MAX_POLICY_BYTES = 32 * 1024 * 1024;
+import type { SourceText } from "./source_text.ts";
 
 /**
  * Reads and joins policy files. A file holds a whole document, a single service policy, or a list of those.
  * Throws `ConfigError` with code `ERR_POLICY`, naming every problem in every file.
  */
 export async function loadPolicy(paths: readonly string[]): Promise<PolicyDocument> {
-  const texts: PolicyText[] = [];
-  const problems: ConfigProblem[] = [];
-  for (const file of paths) {
-    try {
-      texts.push({
-        file,
-        text: await readTextFile(file, { code: "ERR_POLICY", maxBytes: MAX_POLICY_BYTES }),
-      });
-    } catch (error) {
-      if (!(error instanceof ConfigError)) throw error;
-      problems.push(...error.problems);
-    }
-  }
+  const { texts, problems } = await readPolicyTexts(paths);
   return parsePolicy(texts, problems);
-}
-
-/** The text of one policy file. */
-export interface PolicyText {
-  readonly file: string;
-  readonly text: string;
 }
 
 /** Parses and joins policy texts; `problems` found before are reported along with those found here. */
@@ -73,18 +50,9 @@ class PolicyJoiner {
     this.#problems = [...problems];
   }
 
-  add({ file, text }: PolicyText): void {
-    let source: SourceText;
-    try {
-      source = file.endsWith(".json") ? parseJsonSource(text) : parseYamlSource(text);
-    } catch (error) {
-      if (!(error instanceof SourceFault)) throw error;
-      const format = file.endsWith(".json") ? "JSON" : "YAML";
-      const message = `not ${format}: ${error.message}`;
-      this.#problems.push({ file, ...placeOf(text, error.offset), field: "", message });
-      return;
-    }
-    this.#addSource(source, file);
+  add(text: PolicyText): void {
+    const source = parsePolicyText(text, this.#problems);
+    if (source !== undefined) this.#addSource(source, text.file);
   }
 
   finish(): PolicyDocument {

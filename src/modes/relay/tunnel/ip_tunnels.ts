@@ -139,8 +139,8 @@ export class IpTunnels {
     this.#engine = new EgressEngine({
       capacityPerClient: config.maxFlows,
       capacity: MAX_FLOWS,
-      // Whoever knew it could choose flows that fall together in the table.
       adoptsUntil: Date.now() + ADOPTION,
+      // Whoever knew it could choose flows that fall together in the table.
       seed: crypto.getRandomValues(new Uint32Array(1))[0]!,
       identityAt: (version, w0, w1, w2, w3) => this.#hub.identityAt(version, w0, w1, w2, w3),
       isOwnAddress: (address) => own.contains(address),
