@@ -51,7 +51,7 @@ export interface ConnectIpOptions {
 }
 
 /** The MTU that a link has which carries IPv6 (RFC 8200 §5): packets that fit into no datagram go on the stream. */
-const MIN_MTU = 1280;
+export const MIN_MTU = 1_280;
 
 /** The longest IP packet, and the longest context ID in front of it. */
 const MAX_DATAGRAM = 65_535 + 8;

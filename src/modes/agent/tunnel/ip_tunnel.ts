@@ -12,7 +12,7 @@ import type { Logger } from "../../../base/log.ts";
 import type { AgentTunnelConfig } from "../../../config/schema/tunnel.ts";
 import { RouteSet } from "../../../core/route_set.ts";
 import { TunnelClient } from "../../../dataplane/tunnel/client.ts";
-import { ConnectIp } from "../../../dataplane/tunnel/connect_ip.ts";
+import { ConnectIp, MIN_MTU } from "../../../dataplane/tunnel/connect_ip.ts";
 import type { PacketDevice } from "../../../dataplane/tunnel/packet_device.ts";
 import { ChangeWatch } from "../../../io/network/change_watch.ts";
 import { HostNetwork } from "../../../io/network/host_network.ts";
@@ -33,9 +33,6 @@ export interface IpTunnelOptions {
   /** The tunnel carries packets, or does not any more. */
   readonly onChange?: (isUp: boolean) => void;
 }
-
-/** Every link carries packets of this size (RFC 9484 §7.1). */
-const MIN_MTU = 1_280;
 
 /** Milliseconds that a request may take to be answered. */
 const OPEN_TIMEOUT = 10_000;

@@ -16,7 +16,7 @@ import { compileEgress, type EgressSnapshot } from "../../../core/egress/snapsho
 import { Ipam, type Lease } from "../../../core/ipam.ts";
 import type { PolicySnapshot } from "../../../core/policy/snapshot.ts";
 import type { ServerRequest } from "../../../dataplane/carrier.ts";
-import { ConnectIp } from "../../../dataplane/tunnel/connect_ip.ts";
+import { ConnectIp, MIN_MTU } from "../../../dataplane/tunnel/connect_ip.ts";
 import { TunnelHub } from "../../../dataplane/tunnel/hub.ts";
 import type { PacketDevice } from "../../../dataplane/tunnel/packet_device.ts";
 import type { TunnelSession } from "../../../dataplane/tunnel/tunnel_session.ts";
@@ -45,9 +45,6 @@ export interface IpTunnelsOptions {
 
 /** The name under which the audit log has tunnels. */
 const TUNNEL = "ip-tunnel";
-
-/** Every link carries packets of this size (RFC 9484 §7.1). */
-const MIN_MTU = 1_280;
 
 /** Flows remembered for all clients together; at some 300 bytes each 60 MB. */
 const MAX_FLOWS = 200_000;
