@@ -22,9 +22,10 @@ import { IdentityError } from "./errors.ts";
 import { decodePem, encodePem } from "./pem.ts";
 import {
   type IdentityKind,
+  isServerKind,
   makeSpiffeId,
   parseTrustDomainUri,
-  relayServerName,
+  serverName,
   type SpiffeId,
   trustDomainUri,
 } from "./spiffe_id.ts";
@@ -121,7 +122,7 @@ export async function parseCa(
   };
 }
 
-/** Issues a certificate signed by `ca`; a relay's also carries its TLS server name. */
+/** Issues a certificate signed by `ca`; a server's also carries its TLS server name. */
 export async function issueCertificate(ca: CaBundle, options: IssueOptions): Promise<IssuedCertificate> {
   const { kind, name, now, days } = options;
   const id = makeSpiffeId({ trustDomain: ca.trustDomain, kind, name });
@@ -185,12 +186,13 @@ async function leafExtensions(
   keys: { readonly publicKey: CryptoKey; readonly issuerKey: CryptoKey },
 ): Promise<Extension[]> {
   const uri = { type: "url" as const, value: id.uri };
-  const dns = { type: "dns" as const, value: relayServerName(id.name) };
   return [
     new BasicConstraintsExtension(false, undefined, true),
     new KeyUsagesExtension(KEY_USAGE.digitalSignature, true),
     new ExtendedKeyUsageExtension([ExtendedKeyUsage.serverAuth, ExtendedKeyUsage.clientAuth]),
-    new SubjectAlternativeNameExtension(id.kind === "relay" ? [uri, dns] : [uri]),
+    new SubjectAlternativeNameExtension(
+      isServerKind(id.kind) ? [uri, { type: "dns", value: serverName(id.kind, id.name) }] : [uri],
+    ),
     await SubjectKeyIdentifierExtension.create(keys.publicKey),
     await AuthorityKeyIdentifierExtension.create(keys.issuerKey),
   ];

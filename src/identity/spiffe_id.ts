@@ -6,7 +6,7 @@
 import { IdentityError } from "./errors.ts";
 
 /** The kinds of identity a network has. */
-export const IDENTITY_KINDS = ["relay", "connector", "agent", "user"] as const;
+export const IDENTITY_KINDS = ["relay", "controller", "connector", "agent", "user"] as const;
 
 /** One of {@linkcode IDENTITY_KINDS}. */
 export type IdentityKind = typeof IDENTITY_KINDS[number];
@@ -19,8 +19,11 @@ export interface SpiffeId {
   readonly uri: string;
 }
 
-/** The DNS suffix of relay names: no public CA may issue it, so only the network's own CA can vouch for it. */
-const RELAY_NAME_SUFFIX = ".relay.ginnel.internal";
+/** The DNS suffix of server names: no public CA may issue it, so only the network's own CA can vouch for one. */
+const SERVER_NAME_SUFFIX = ".ginnel.internal";
+
+/** Kinds that are servers: their names are DNS labels and their certificates carry a DNS name too. */
+const SERVER_KINDS: readonly IdentityKind[] = ["relay", "controller"];
 
 /** Longest trust domain, in characters: it shares its alphabet and length with DNS names. */
 const MAX_TRUST_DOMAIN_LENGTH = 255;
@@ -55,8 +58,8 @@ export function makeSpiffeId(
   if (!NAME.test(name) || name === "." || name === "..") {
     throw invalid("its name may contain only letters, digits, dots, dashes and underscores");
   }
-  if (kind === "relay" && !DNS_LABEL.test(name)) {
-    throw invalid("a relay's name must be a DNS label: lower-case letters, digits and inner dashes");
+  if (isServerKind(kind) && !DNS_LABEL.test(name)) {
+    throw invalid(`a ${kind}'s name must be a DNS label: lower-case letters, digits and inner dashes`);
   }
   return { trustDomain, kind, name, uri: formatSpiffeId({ trustDomain, kind, name }) };
 }
@@ -84,7 +87,17 @@ export function trustDomainUri(trustDomain: string): string {
 
 /** The TLS server name of a relay: what its certificate carries as DNS name and what nodes ask for. */
 export function relayServerName(name: string): string {
-  return name + RELAY_NAME_SUFFIX;
+  return serverName("relay", name);
+}
+
+/** The TLS server name of a relay or controller. */
+export function serverName(kind: "relay" | "controller", name: string): string {
+  return `${name}.${kind}${SERVER_NAME_SUFFIX}`;
+}
+
+/** Tells whether identities of this kind are servers. */
+export function isServerKind(kind: IdentityKind): kind is "relay" | "controller" {
+  return SERVER_KINDS.includes(kind);
 }
 
 /** Tells whether a word is a kind of identity. */

@@ -5,7 +5,7 @@
  * - `@kind/name` and `@name` mean identities of the network by their certificate's path; `@name` spans agents,
  *   users and connectors. When an entry gives the name an `id`, the name means that `id` alone.
  * - Attributes of all entries that mean an identity add up.
- * - A relay is never a subject: it carries other people's flows and has none of its own.
+ * - A relay or controller is never a subject: it serves other people's flows and has none of its own.
  * - An identity of a foreign trust domain is a stranger unless an entry or a role spells out its `id`.
  */
 
@@ -13,7 +13,8 @@ import type { PolicyIdentity } from "./document.ts";
 import type { Entity } from "./role_matcher.ts";
 
 /** A SPIFFE ID in Ginnel's form: trust domain, kind, name. */
-const NETWORK_ID = /^spiffe:\/\/([a-z0-9._-]{1,255})\/(relay|connector|agent|user)\/([A-Za-z0-9._-]{1,63})$/;
+const NETWORK_ID =
+  /^spiffe:\/\/([a-z0-9._-]{1,255})\/(relay|controller|connector|agent|user)\/([A-Za-z0-9._-]{1,63})$/;
 
 /** Looks identities up by SPIFFE ID. */
 export class IdentityIndex {
@@ -41,7 +42,7 @@ export class IdentityIndex {
   /** What roles match an identity against, or undefined for one that can hold no right. */
   find(id: string): Entity | undefined {
     const match = NETWORK_ID.exec(id);
-    if (match?.[2] === "relay") return undefined;
+    if (match?.[2] === "relay" || match?.[2] === "controller") return undefined;
     const aliases = this.#aliases.get(id);
     const names = aliases === undefined ? [id] : [id, ...aliases];
     const ours = match !== null && (this.#trustDomain === undefined || match[1] === this.#trustDomain);

@@ -37,6 +37,11 @@ const viewMessages = [
     type: z.literal("view"),
     jws: z.string().max(4 * 1024 * 1024).regex(/^[\w-]+\.[\w-]+\.[\w-]+$/),
   }),
+  /** What the network consists of, signed by its authority: CAs, relays, controllers, revocations. */
+  z.object({
+    type: z.literal("network"),
+    jws: z.string().max(4 * 1024 * 1024).regex(/^[\w-]+\.[\w-]+\.[\w-]+$/),
+  }),
   /** The address the relay sees this node at. */
   z.object({ type: z.literal("observed"), address: z.string().max(64) }),
   drain,
