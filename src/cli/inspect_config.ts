@@ -6,7 +6,7 @@ import { dirname } from "node:path";
 import { errorMessage, GinnelError } from "../base/errors.ts";
 import { type Config, loadConfig } from "../config/parse_config.ts";
 import { loadPolicy } from "../config/policy_file.ts";
-import type { RelayConfig } from "../config/schema/relay.ts";
+import { type RelayConfig, relaySource } from "../config/schema/relay.ts";
 import { compilePolicy, type PolicyWarning } from "../core/policy/snapshot.ts";
 import { loadAuthority } from "../identity/authority.ts";
 import { type Identity, loadIdentity } from "../identity/identity_file.ts";
@@ -27,14 +27,17 @@ const EXPIRY_NOTICE = 14 * 86_400_000;
 const MAX_WARNINGS = 10;
 
 /** Inspects a config file; `now` is in milliseconds since the epoch. */
-export async function inspectConfig(path: string, now: number): Promise<Inspection> {
+export async function inspectConfig(file: string, now: number): Promise<Inspection> {
   const findings: Finding[] = [];
-  const config = await attempt("config", findings, () => loadConfig(path));
+  const config = await attempt("config", findings, () => loadConfig(file));
   if (config === undefined) return { findings };
-  findings.push({ verdict: "ok", subject: "config", text: `${path}, mode ${config.mode}` });
-  const identity = await attempt("identity", findings, () => loadIdentity(config.identity, { now }));
+  findings.push({ verdict: "ok", subject: "config", text: `${file}, mode ${config.mode}` });
+  const path = identityPathOf(config);
+  const identity = path === undefined
+    ? undefined
+    : await attempt("identity", findings, () => loadIdentity(path, { now }));
   if (identity !== undefined) findings.push(inspectIdentity(identity, config, now));
-  if (config.mode === "relay") await inspectRelay(path, { config, identity, findings });
+  if (config.mode === "relay") await inspectRelay(file, { config, identity, findings });
   if (config.mode === "agent" && config.tunnel !== undefined) {
     await takeSteps(agentTunnelSteps(config.tunnel), findings);
   }
@@ -87,15 +90,24 @@ function inspectIdentity(identity: Identity, config: Config, now: number): Findi
   return { verdict: "ok", subject: "identity", text };
 }
 
+/** The identity file of a config; a controller makes its own, and an SVID's files come and go by themselves. */
+function identityPathOf(config: Config): string | undefined {
+  if (config.mode === "controller") return undefined;
+  return typeof config.identity === "string" ? config.identity : undefined;
+}
+
 async function inspectRelay(
-  path: string,
+  file: string,
   { config, identity, findings }: {
     readonly config: RelayConfig;
     readonly identity: Identity | undefined;
     readonly findings: Finding[];
   },
 ): Promise<void> {
-  const document = await attempt("policy", findings, () => loadPolicy(config.policy));
+  const source = relaySource(config);
+  const document = source.kind === "files"
+    ? await attempt("policy", findings, () => loadPolicy(source.policy))
+    : undefined;
   if (document !== undefined) {
     const { services, servicePolicies } = document;
     const text = `${services.length} services, ${servicePolicies.length} service policies`;
@@ -108,7 +120,9 @@ async function inspectRelay(
       warnings.filter(({ reason }) => !(areUndeclaredFine && reason === "undeclared_identity")),
     ));
   }
-  const authority = await attempt("authority", findings, () => loadAuthority(config.authority.key));
+  const authority = source.kind === "files"
+    ? await attempt("authority", findings, () => loadAuthority(source.authority.key))
+    : undefined;
   if (authority !== undefined) {
     const isKnown = identity?.trust.authorities.some(({ x, y }) =>
       x === authority.publicJwk.x && y === authority.publicJwk.y
@@ -124,16 +138,16 @@ async function inspectRelay(
         : { verdict: "ok", subject: "authority", text: `key ${authority.kid}` },
     );
   }
-  const { file } = config.audit;
-  if (file !== undefined) {
+  const audit = config.audit.file;
+  if (audit !== undefined) {
     await attempt("audit", findings, async () => {
-      if (!(await Deno.stat(dirname(file))).isDirectory) throw new Error(`${dirname(file)} is no folder`);
+      if (!(await Deno.stat(dirname(audit))).isDirectory) throw new Error(`${dirname(audit)} is no folder`);
     });
   }
   if (config.tunnel !== undefined) {
     const trustDomain = identity?.id.trustDomain;
     await takeSteps(
-      relayTunnelSteps(config.tunnel, { file: path, trustDomain, policy: document }),
+      relayTunnelSteps(config.tunnel, { file, trustDomain, policy: document }),
       findings,
     );
   }

@@ -7,16 +7,17 @@ import { closest } from "./closest.ts";
 import { parseJsonSource } from "./json_source.ts";
 import { readTextFile } from "./read_text_file.ts";
 import { type AgentConfig, agentSchema, resolveAgentPaths } from "./schema/agent.ts";
+import { type ControllerConfig, controllerSchema, resolveControllerPaths } from "./schema/controller.ts";
 import { type ConnectorConfig, connectorSchema, resolveConnectorPaths } from "./schema/connector.ts";
 import { type RelayConfig, relaySchema, resolveRelayPaths } from "./schema/relay.ts";
 import { describeIssues, listChoices, problemAt } from "./schema_problems.ts";
 import { placeOf, SourceFault, type SourceText } from "./source_text.ts";
 
 /** The config of any mode, told apart by `mode`. */
-export type Config = RelayConfig | ConnectorConfig | AgentConfig;
+export type Config = RelayConfig | ConnectorConfig | AgentConfig | ControllerConfig;
 
 /** The modes a config can choose. */
-const MODES = ["relay", "connector", "agent"] as const satisfies readonly Config["mode"][];
+const MODES = ["relay", "connector", "agent", "controller"] as const satisfies readonly Config["mode"][];
 
 /** Bytes of the largest config file that is read: 20 times one with 1,024 forwards. */
 const MAX_CONFIG_BYTES = 2 * 1024 * 1024;
@@ -31,6 +32,8 @@ export function parseConfig(text: string, { file }: { readonly file: string }): 
       return deepFreeze(resolveRelayPaths(validate(relaySchema, { source, file }), absolute));
     case "connector":
       return deepFreeze(resolveConnectorPaths(validate(connectorSchema, { source, file }), absolute));
+    case "controller":
+      return deepFreeze(resolveControllerPaths(validate(controllerSchema, { source, file }), absolute));
     case "agent":
       return deepFreeze(resolveAgentPaths(validate(agentSchema, { source, file }), absolute));
   }

@@ -6,6 +6,7 @@
 import { z } from "zod";
 import { agentSchema } from "./schema/agent.ts";
 import { connectorSchema } from "./schema/connector.ts";
+import { controllerSchema } from "./schema/controller.ts";
 import { egressSchema } from "./schema/egress.ts";
 import { policySchema } from "./schema/policy.ts";
 import { relaySchema } from "./schema/relay.ts";
@@ -21,6 +22,7 @@ export function renderReference(): string {
     renderSection("Mode `relay`", relaySchema),
     renderSection("Mode `connector`", connectorSchema),
     renderSection("Mode `agent`", agentSchema),
+    renderSection("Mode `controller`", controllerSchema),
     renderSection("Policy files", policySchema),
     renderSection("Egress policy files (`tunnel.policy`)", egressSchema),
     "<!-- deno-fmt-ignore-end -->",

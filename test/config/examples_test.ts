@@ -18,6 +18,7 @@ for (const name of ["relay", "connector", "agent", "relay-tunnel", "agent-tunnel
     const config = await loadConfig(`${FOLDER}/${name}.json`);
     assert.equal(config.mode, name.replace("-tunnel", ""));
     assert.equal("tunnel" in config, name.endsWith("-tunnel"));
+    assert.ok("identity" in config && typeof config.identity === "string");
     assert.ok(config.identity.startsWith(`${FOLDER}/identities/`));
   });
 }

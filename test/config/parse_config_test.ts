@@ -1,7 +1,7 @@
 /** Config files: defaults, and one clear line for every mistake with file, place, field and value. */
 
 import assert from "node:assert/strict";
-import { formatPrefix } from "../../src/base/ip.ts";
+import { formatPrefix, parsePrefix } from "../../src/base/ip.ts";
 import { DEFAULT_RELAY_LIMITS } from "../../src/core/limits.ts";
 import { ConfigError } from "../../src/config/errors.ts";
 import { loadConfig, parseConfig } from "../../src/config/parse_config.ts";
@@ -53,6 +53,8 @@ Deno.test("a minimal relay config gets every default and absolute paths", () => 
   assert.deepEqual(parse(RELAY), {
     mode: "relay",
     identity: "/etc/ginnel/r.json",
+    name: "relay-1",
+    data: "/etc/ginnel/relay-data",
     listen: { quic: { hostname: "0.0.0.0", port: 4433 }, tls: { hostname: "0.0.0.0", port: 4433 } },
     policy: ["/etc/ginnel/policy.yaml", "/abs/more.yaml"],
     authority: { key: "/etc/ginnel/ca/authority.key", viewTtl: 3_600_000 },
@@ -88,6 +90,27 @@ Deno.test("a minimal agent config gets every default", () => {
     health: null,
     log: { level: "info" },
   });
+});
+
+Deno.test("a minimal controller, alone or in a relay, gets every default and absolute paths", () => {
+  const config = parse({ mode: "controller", trustDomain: "d.example" });
+  const settings = {
+    trustDomain: "d.example",
+    name: "controller-1",
+    data: "/etc/ginnel/data",
+    database: { kind: "sqlite" },
+    listen: { hostname: "0.0.0.0", port: 8441 },
+    names: ["localhost", "127.0.0.1"],
+    peers: [],
+    tunnel: { ipv4: parsePrefix("10.100.0.0/24"), reservations: {}, leaseTime: 30 * 86_400_000 },
+    certificates: { node: 30 * 86_400_000, user: 8 * 3_600_000, enrolment: 86_400_000 },
+    viewTtl: 86_400_000,
+    oidc: { allowPrivate: [] },
+  };
+  const health = { kind: "tcp", hostname: "0.0.0.0", port: 8080 };
+  assert.deepEqual(config, { mode: "controller", ...settings, health, log: { level: "info" } });
+  const relay = parse({ mode: "relay", controller: { trustDomain: "d.example" } }) as RelayConfig;
+  assert.deepEqual(relay.controller, settings);
 });
 
 Deno.test("given values replace the defaults", () => {
@@ -128,19 +151,23 @@ const SERVICE = CONNECTOR.services[0];
 const TABLE: [what: string, config: unknown, ...lines: string[]][] = [
   ["not an object", [1], "expected an object, { … }"],
   ["null", null, "expected an object, { … }"],
-  ["no mode", {}, "mode: is missing: write relay, connector or agent"],
+  ["no mode", {}, "mode: is missing: write relay, connector, agent or controller"],
   [
     "a slip in the mode",
     { mode: "agnet" },
-    'mode = "agnet": expected relay, connector or agent; did you mean agent?',
+    'mode = "agnet": expected relay, connector, agent or controller; did you mean agent?',
   ],
-  ["a mode that is not text", { mode: 7 }, "mode = 7: expected relay, connector or agent"],
+  ["a mode that is not text", { mode: 7 }, "mode = 7: expected relay, connector, agent or controller"],
   [
     "a mode from Object.prototype",
     { mode: "constructor" },
-    'mode = "constructor": expected relay, connector or agent',
+    'mode = "constructor": expected relay, connector, agent or controller',
   ],
-  ["a wrong type", { ...AGENT, identity: 7 }, "identity = 7: expected a string, found a number"],
+  [
+    "a wrong type",
+    { ...AGENT, identity: 7 },
+    "identity = 7: expected the path of an identity file, or { certificate, key, network }",
+  ],
   ["a list for an object", { ...RELAY, listen: [] }, "listen = […]: expected an object, found a list"],
   ["null where there is no off", { ...AGENT, socks5: null }, "socks5 = null: expected a string, found null"],
   [
@@ -195,11 +222,10 @@ const TABLE: [what: string, config: unknown, ...lines: string[]][] = [
     { ...AGENT, relays: [{ name: "r", address: "h:0" }] },
     'relays[0].address = "h:0": port 0 cannot be dialled',
   ],
-  ["no relay", { ...AGENT, relays: [] }, "relays = […]: name at least one relay"],
   [
     "a relay name that is none",
     { ...AGENT, relays: [{ name: "R.1", address: "h:1" }] },
-    'relays[0].name = "R.1": not a relay name: use the NAME given to ca issue relay NAME',
+    'relays[0].name = "R.1": not a server\'s name: lower-case letters, digits and inner dashes, as given when its identity was made',
   ],
   [
     "a relay named twice",
@@ -279,9 +305,62 @@ const TABLE: [what: string, config: unknown, ...lines: string[]][] = [
     'forwards[1].listen = "127.0.0.1:1": given twice: entry [0] has the same listen',
   ],
   [
-    "an agent with a front end and no relay",
-    { ...AGENT, relays: [] },
-    "relays = […]: name at least one relay",
+    "a relay without identity and controller",
+    { mode: "relay" },
+    "identity: is missing: name an identity file, or give controller for a network that this relay starts by itself",
+  ],
+  [
+    "policy files without an authority",
+    { mode: "relay", identity: "id.json", policy: ["p.yaml"] },
+    "authority: is missing: a relay that reads policy files signs the views",
+  ],
+  [
+    "an authority without policy files",
+    { mode: "relay", identity: "id.json", authority: { key: "k" } },
+    "policy: is missing: authority is for a relay that reads policy files",
+  ],
+  [
+    "policy files beside a controller",
+    { ...RELAY, controller: { trustDomain: "d.example" } },
+    "controller = {…}: not beside policy: a relay has one source of policy",
+  ],
+  [
+    "two sources of policy",
+    {
+      mode: "relay",
+      controller: { trustDomain: "d.example" },
+      controllers: [{ name: "c", url: "https://c.example" }],
+    },
+    "controllers = […]: not beside controller: a relay has one source of policy",
+  ],
+  [
+    "an egress policy file beside a controller",
+    { mode: "relay", controller: { trustDomain: "d.example" }, tunnel: { policy: ["e.yaml"] } },
+    "tunnel.policy = […]: only without a controller: the egress policy is set through its API",
+  ],
+  [
+    "a tunnel of a relay with policy files that has no egress policy",
+    { ...RELAY, tunnel: {} },
+    "tunnel.policy: name at least one egress policy file",
+  ],
+  [
+    "a controller's settings that are none",
+    {
+      mode: "controller",
+      trustDomain: "D",
+      name: "a.b",
+      url: "http://c.example",
+      names: ["a b"],
+      database: { kind: "postgres", path: "x" },
+      certificates: { user: "1y" },
+    },
+    'trustDomain = "D": not a trust domain: lower-case letters, digits and . _ -',
+    'name = "a.b": not a server\'s name: lower-case letters, digits and inner dashes, as given when its identity was made',
+    'url = "http://c.example": not an https:// URL',
+    'names[0] = "a b": not a DNS name in lower case, nor an IP address',
+    "database.urlFile: is missing: name the file with the database's URL",
+    'database.path = "x": only for kind sqlite',
+    'certificates.user = "1y": not a duration: write a whole number and a unit, such as 250ms, 30s, 5m, 1h or 7d',
   ],
   [
     "a tunnel to a relay that is not named",
@@ -319,7 +398,7 @@ const TABLE: [what: string, config: unknown, ...lines: string[]][] = [
     "several mistakes at once, in the order of the file",
     { zone: 1, mode: "agent", identity: true, relays: "r", log: { level: 1 } },
     "zone = 1: unknown field; known here: mode, identity, relays, forwards, socks5, httpProxy, allowRemoteClients, tunnel, carrier, health, log",
-    "identity = true: expected a string, found true or false",
+    "identity = true: expected the path of an identity file, or { certificate, key, network }",
     'relays = "r": expected a list, found a string',
     "log.level = 1: expected trace, debug, info, warn or error",
   ],
@@ -437,7 +516,9 @@ Deno.test("loadConfig() anchors paths at the file's folder, and names files it c
   try {
     const file = `${folder}/agent.json`;
     await Deno.writeTextFile(file, JSON.stringify({ ...AGENT, identity: "id.json" }));
-    assert.equal((await loadConfig(file)).identity, `${folder}/id.json`);
+    const config = await loadConfig(file);
+    assert.ok(config.mode === "agent");
+    assert.equal(config.identity, `${folder}/id.json`);
     await assert.rejects(loadConfig(`${folder}/absent.json`), {
       code: "ERR_CONFIG",
       message: `${folder}/absent.json: no such file`,

@@ -4,11 +4,12 @@ import { z } from "zod";
 import type { HostPort } from "../../base/address.ts";
 import {
   carrier,
-  filePath,
   healthAddress,
   listenAddress,
   log,
-  optionalRelays,
+  networkRelays,
+  nodeIdentity,
+  resolveIdentity,
   serviceName,
   unique,
 } from "./common.ts";
@@ -25,8 +26,10 @@ const forward = z.strictObject({
 /** Schema of the agent's config file. */
 export const agentSchema = z.strictObject({
   mode: z.literal("agent"),
-  identity: filePath.describe("Identity file of the agent, made by `ginnel ca issue agent NAME`."),
-  relays: optionalRelays,
+  identity: nodeIdentity.describe(
+    "Identity file of the agent, made by `ginnel enroll`, `ginnel login` or `ginnel ca issue agent NAME`, or an SVID's files.",
+  ),
+  relays: networkRelays,
   forwards: z.array(forward).max(1_024).superRefine(unique("listen")).prefault([])
     .describe("Local ports, each leading to one service."),
   socks5: listenAddress.exactOptional().describe("SOCKS5 proxy; host names are service names."),
@@ -50,10 +53,10 @@ export const agentSchema = z.strictObject({
       message: "nothing to do: give forwards, socks5, httpProxy or tunnel",
     });
   }
-  if (config.relays.length === 0 && (hasFrontEnd || tunnel?.proxy === undefined)) {
-    context.addIssue({ code: "custom", path: ["relays"], message: "name at least one relay" });
-  }
-  if (tunnel?.relay !== undefined && !config.relays.some(({ name }) => name === tunnel.relay)) {
+  if (
+    tunnel?.relay !== undefined && config.relays.length > 0 &&
+    !config.relays.some(({ name }) => name === tunnel.relay)
+  ) {
     context.addIssue({ code: "custom", path: ["tunnel", "relay"], message: "is none of the relays" });
   }
   if (config.allowRemoteClients) return;
@@ -79,7 +82,7 @@ export function resolveAgentPaths(config: AgentConfig, resolve: (path: string) =
   const { tunnel } = config;
   return {
     ...config,
-    identity: resolve(config.identity),
+    identity: resolveIdentity(config.identity, resolve),
     ...(tunnel?.proxy !== undefined && {
       tunnel: { ...tunnel, proxy: { ...tunnel.proxy, roots: resolve(tunnel.proxy.roots) } },
     }),

@@ -69,23 +69,42 @@ export const serviceName = z.string().superRefine((name, context) => {
   if (fault !== undefined) refuse(context, fault);
 }).meta({ type_name: "service name" });
 
+/** The name of a relay or controller: a DNS label. */
+export const tlsName = z.string().regex(
+  /^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$/,
+  "not a server's name: lower-case letters, digits and inner dashes, as given when its identity was made",
+);
+
+/** The identity of a node: its identity file, or the files of an SVID that something else keeps fresh. */
+export const nodeIdentity = z.union([
+  filePath,
+  z.strictObject({
+    certificate: filePath.describe("PEM file with the SVID and its chain."),
+    key: filePath.describe("PEM file, mode 0600, with its private key."),
+    network: filePath.describe("File that says what to trust, made by `ginnel identity trust`."),
+  }),
+], { error: "expected the path of an identity file, or { certificate, key, network }" });
+
+/** Where a node's identity comes from. */
+export type NodeIdentity = z.output<typeof nodeIdentity>;
+
+/** Makes the paths of a node's identity absolute. */
+export function resolveIdentity(identity: NodeIdentity, resolve: (path: string) => string): NodeIdentity {
+  if (typeof identity === "string") return resolve(identity);
+  const { certificate, key, network } = identity;
+  return { certificate: resolve(certificate), key: resolve(key), network: resolve(network) };
+}
+
 const relay = z.strictObject({
-  name: z.string().regex(
-    /^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$/,
-    "not a relay name: use the NAME given to ca issue relay NAME",
-  )
-    .describe("The relay's name, as in its certificate."),
+  name: tlsName.describe("The relay's name, as in its certificate."),
   address: dialAddress.describe("Where the relay listens: UDP for QUIC, TCP for TLS."),
 });
 
-/** The relays of a node that can do without. */
-export const optionalRelays = z.array(relay).max(16).superRefine(unique("name"))
-  .describe(
-    "The relays to use: a connector stays connected to each, an agent turns to the next when one fails.",
-  );
-
-/** The relays a node dials. */
-export const relays = optionalRelays.min(1, "name at least one relay");
+/** The relays of a node. */
+export const networkRelays = z.array(relay).max(16).superRefine(unique("name")).prefault([]).describe(
+  "The relays to use: a connector stays connected to each, an agent turns to the next when one fails. " +
+    "None: those the network names, as the identity file and the controller say.",
+);
 
 /** How a node reaches its relays. */
 export const carrier = z.enum(["auto", "quic", "tls"]).default("auto")

@@ -4,9 +4,10 @@ import { z } from "zod";
 import {
   carrier,
   duration,
-  filePath,
   log,
-  relays,
+  networkRelays,
+  nodeIdentity,
+  resolveIdentity,
   serviceName,
   unique,
   unixAddress,
@@ -38,8 +39,10 @@ const service = z.strictObject({
 /** Schema of the connector's config file. */
 export const connectorSchema = z.strictObject({
   mode: z.literal("connector"),
-  identity: filePath.describe("Identity file of the connector, made by `ginnel ca issue connector NAME`."),
-  relays,
+  identity: nodeIdentity.describe(
+    "Identity file of the connector, made by `ginnel enroll` or `ginnel ca issue connector NAME`, or an SVID's files.",
+  ),
+  relays: networkRelays,
   services: z.array(service).min(1, "offer at least one service").max(256).superRefine(unique("name"))
     .describe("The services to offer."),
   carrier,
@@ -56,5 +59,5 @@ export function resolveConnectorPaths(
   config: ConnectorConfig,
   resolve: (path: string) => string,
 ): ConnectorConfig {
-  return { ...config, identity: resolve(config.identity) };
+  return { ...config, identity: resolveIdentity(config.identity, resolve) };
 }

@@ -27,9 +27,8 @@ const interfaceName = z.string()
 
 const dialect = z.enum(["rfc9484", "zgate"]);
 
-/** IP tunnels at a relay. */
-export const relayTunnelSchema = z.strictObject({
-  interface: interfaceName.describe("Name of the network interface the relay makes."),
+/** Which addresses tunnels use: a relay's own affair in files mode, else the controller's. */
+export const poolFields = {
   ipv4: pool(4).nullable().prefault("10.100.0.0/24")
     .describe("Pool of IPv4 addresses for clients; its first is the relay's own. `null`: no IPv4."),
   ipv6: pool(6).nullable().exactOptional()
@@ -38,11 +37,18 @@ export const relayTunnelSchema = z.strictObject({
     ),
   reservations: z.record(z.string().min(1).max(2048), z.array(address).min(1).max(2)).prefault({})
     .describe('Fixed addresses: `{ "agent/alice": ["10.100.0.10"] }`.'),
-  leases: filePath.prefault("leases.jsonl").describe("File that remembers who has which address."),
   leaseTime: duration({ min: "1m", max: "3650d" }).prefault("30d")
     .describe("How long an absent client keeps its address when the pool is full."),
-  policy: z.array(filePath).min(1, "name at least one egress policy file").max(256)
-    .describe("Egress policy files (YAML or JSON): who may send packets where. Read again when they change."),
+};
+
+/** IP tunnels at a relay. */
+export const relayTunnelSchema = z.strictObject({
+  interface: interfaceName.describe("Name of the network interface the relay makes."),
+  ...poolFields,
+  leases: filePath.prefault("leases.jsonl").describe("File that remembers who has which address."),
+  policy: z.array(filePath).max(256).prefault([]).describe(
+    "Egress policy files (YAML or JSON): who may send packets where. Read again when they change. With a controller: none.",
+  ),
   routes: z.union([z.literal("policy"), z.array(prefix).min(1).max(1_024)], {
     error: "expected policy, or a list of prefixes such as 10.0.0.0/8",
   }).prefault("policy")
@@ -54,23 +60,9 @@ export const relayTunnelSchema = z.strictObject({
   dialects: z.array(z.literal("zgate")).max(1).prefault([])
     .describe("Older wire formats to serve beside RFC 9484."),
   maxFlows: z.int().min(16).max(1_000_000).default(4_096).describe("Flows tracked for one client."),
-}).superRefine((tunnel, context) => {
-  if (tunnel.ipv4 === null && tunnel.ipv6 === null) {
-    context.addIssue({ code: "custom", path: ["ipv4"], message: "no pool left: give ipv4 or ipv6" });
-  }
-  for (const [name, addresses] of Object.entries(tunnel.reservations)) {
-    addresses.forEach((address, index) => {
-      const pool = address.version === 4 ? tunnel.ipv4 : tunnel.ipv6;
-      // The pool that follows from the trust domain is not known yet; the relay checks that one.
-      if (pool === undefined || (pool !== null && prefixContains(pool, address))) return;
-      context.addIssue({
-        code: "custom",
-        path: ["reservations", name, index],
-        message: "lies in no pool of this tunnel",
-      });
-    });
-  }
-}).describe("IP tunnels (RFC 9484); absent: none are served. Needs CAP_NET_ADMIN and /dev/net/tun.");
+}).superRefine(refinePools).describe(
+  "IP tunnels (RFC 9484); absent: none are served. Needs CAP_NET_ADMIN and /dev/net/tun.",
+);
 
 /** An IP tunnel of an agent. */
 export const agentTunnelSchema = z.strictObject({
@@ -105,6 +97,32 @@ export const agentTunnelSchema = z.strictObject({
 export type RelayTunnelConfig = z.output<typeof relayTunnelSchema>;
 /** The agent's tunnel settings, all defaults applied. */
 export type AgentTunnelConfig = z.output<typeof agentTunnelSchema>;
+
+/** Pools that fit together, and reservations that lie in them. */
+export function refinePools(
+  tunnel: {
+    readonly ipv4: IpPrefix | null;
+    readonly ipv6?: IpPrefix | null;
+    readonly reservations: Readonly<Record<string, readonly IpAddress[]>>;
+  },
+  context: z.RefinementCtx,
+): void {
+  if (tunnel.ipv4 === null && tunnel.ipv6 === null) {
+    context.addIssue({ code: "custom", path: ["ipv4"], message: "no pool left: give ipv4 or ipv6" });
+  }
+  for (const [name, addresses] of Object.entries(tunnel.reservations)) {
+    addresses.forEach((address, index) => {
+      const pool = address.version === 4 ? tunnel.ipv4 : tunnel.ipv6;
+      // The pool that follows from the trust domain is not known yet; the relay checks that one.
+      if (pool === undefined || (pool !== null && prefixContains(pool, address))) return;
+      context.addIssue({
+        code: "custom",
+        path: ["reservations", name, index],
+        message: "lies in no pool of this tunnel",
+      });
+    });
+  }
+}
 
 function pool(version: 4 | 6) {
   return prefix.superRefine((value, context) => {
