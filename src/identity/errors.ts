@@ -1,5 +1,5 @@
 /**
- * Every way an identity, a certificate, a proof or a view can be refused. Each cause has its own code, so
+ * Every way an identity, a certificate, a proof, a signed document or an enrolment can be refused. Each cause has its own code, so
  * that logs, audit lines and tests can tell them apart; messages never contain key material or tokens.
  */
 
@@ -51,6 +51,37 @@ export type ViewErrorCode =
   | "ERR_VIEW_NOT_YET_VALID"
   | "ERR_VIEW_OUTDATED";
 
+/** A signed network document was refused. */
+export type NetworkDocumentErrorCode =
+  | "ERR_NETWORK_DOCUMENT_MALFORMED"
+  | "ERR_NETWORK_DOCUMENT_TOO_LARGE"
+  | "ERR_NETWORK_DOCUMENT_ALGORITHM"
+  | "ERR_NETWORK_DOCUMENT_AUTHORITY"
+  | "ERR_NETWORK_DOCUMENT_SIGNATURE"
+  | "ERR_NETWORK_DOCUMENT_TRUST_DOMAIN"
+  | "ERR_NETWORK_DOCUMENT_OUTDATED";
+
+/** A one-time enrolment token was refused. */
+export type EnrolmentTokenErrorCode =
+  | "ERR_ENROLMENT_TOKEN_MALFORMED"
+  | "ERR_ENROLMENT_TOKEN_TOO_LARGE"
+  | "ERR_ENROLMENT_TOKEN_ALGORITHM"
+  | "ERR_ENROLMENT_TOKEN_AUTHORITY"
+  | "ERR_ENROLMENT_TOKEN_SIGNATURE"
+  | "ERR_ENROLMENT_TOKEN_AUDIENCE"
+  | "ERR_ENROLMENT_TOKEN_ISSUER"
+  | "ERR_ENROLMENT_TOKEN_TRUST_DOMAIN"
+  | "ERR_ENROLMENT_TOKEN_EXPIRED"
+  | "ERR_ENROLMENT_TOKEN_NOT_YET_VALID";
+
+/** A certificate signing request was refused. */
+export type CsrErrorCode =
+  | "ERR_CSR_MALFORMED"
+  | "ERR_CSR_TOO_LARGE"
+  | "ERR_CSR_KEY_TYPE"
+  | "ERR_CSR_SIGNATURE"
+  | "ERR_CSR_NAME";
+
 /** A file or a request of the operator cannot be used. */
 export type IdentityFileErrorCode =
   | "ERR_SPIFFE_ID_INVALID"
@@ -68,6 +99,9 @@ export type IdentityErrorCode =
   | CertificateErrorCode
   | ProofErrorCode
   | ViewErrorCode
+  | NetworkDocumentErrorCode
+  | EnrolmentTokenErrorCode
+  | CsrErrorCode
   | IdentityFileErrorCode;
 
 /** An identity, certificate, proof, view or identity file was refused; `code` says exactly why. */

@@ -9,8 +9,9 @@ import { AuthorityJwk } from "./authority.ts";
 import { verifyChain } from "./chain.ts";
 import { parseCertificatesPem } from "./certificate.ts";
 import { IdentityError, type IdentityErrorCode } from "./errors.ts";
+import { MAX_TRUSTED, type NodeNetwork, NodeNetworkSchema } from "./network_document.ts";
 import { importPrivateKey } from "./pki.ts";
-import { readSecretFile } from "./secret_file.ts";
+import { readSecretFile, writeSecretFile } from "./secret_file.ts";
 import type { SpiffeId } from "./spiffe_id.ts";
 
 /** What an identity trusts. */
@@ -18,8 +19,16 @@ export interface Trust {
   readonly domain: string;
   /** CA certificates, PEM. */
   readonly roots: readonly string[];
-  /** Public keys that may sign views. */
+  /** Public keys that may sign views and network documents. */
   readonly authorities: readonly JWK[];
+  /** Foreign trust domains whose identities are admitted, each under its own CAs alone. */
+  readonly foreign: readonly ForeignTrust[];
+}
+
+/** A foreign trust domain and its CA certificates, PEM. */
+export interface ForeignTrust {
+  readonly domain: string;
+  readonly roots: readonly string[];
 }
 
 /** A loaded identity. */
@@ -32,6 +41,8 @@ export interface Identity {
   /** Milliseconds since the epoch. */
   readonly notAfter: number;
   readonly trust: Trust;
+  /** What it knows of the network; undefined where it was issued offline and has not heard of a controller. */
+  readonly network: NodeNetwork | undefined;
 }
 
 /** What an identity file is made of. */
@@ -39,11 +50,13 @@ export interface IdentityParts {
   readonly id: SpiffeId;
   readonly certificatePem: string;
   readonly privateKeyPem: string;
-  readonly trust: Trust;
+  /** Foreign trust is not among it: it follows from `network`. */
+  readonly trust: Omit<Trust, "foreign">;
+  readonly network?: NodeNetwork | undefined;
 }
 
-/** Most CAs, and most authorities, that one file may name. */
-const MAX_TRUSTED = 16;
+/** Writes of one file happen one after the other, so that a renewal and a network change both last. */
+const pendingWrites = new Map<string, Promise<unknown>>();
 
 const IdentityFile = z.strictObject({
   version: z.literal(1),
@@ -55,12 +68,40 @@ const IdentityFile = z.strictObject({
     roots: z.array(z.string()).min(1).max(MAX_TRUSTED),
     authorities: z.array(AuthorityJwk).min(1).max(MAX_TRUSTED),
   }),
+  network: NodeNetworkSchema.optional(),
 });
 
 /** Reads and checks an identity file, which only its owner may be able to read. */
 export async function loadIdentity(path: string, options: { readonly now?: number } = {}): Promise<Identity> {
   const { now = Date.now() } = options;
   return await parseIdentity(await readSecretFile(path), { source: path, now });
+}
+
+/**
+ * Changes an identity file: what `change` returns replaces those parts. The new file is checked as a whole before it
+ * takes the old one's place, and appears whole or not at all; returns what it then holds.
+ */
+export async function updateIdentityFile(
+  path: string,
+  change: (current: Identity) => Partial<Omit<IdentityParts, "id">>,
+  options: { readonly now?: number } = {},
+): Promise<Identity> {
+  const update = async () => {
+    const { now = Date.now() } = options;
+    const current = await loadIdentity(path, { now });
+    const text = formatIdentity({ ...current, ...change(current) });
+    const updated = await parseIdentity(text, { source: path, now });
+    await writeSecretFile(path, text, { replace: true });
+    return updated;
+  };
+  const before = pendingWrites.get(path) ?? Promise.resolve();
+  const mine = before.then(update, update);
+  pendingWrites.set(path, mine);
+  try {
+    return await mine;
+  } finally {
+    if (pendingWrites.get(path) === mine) pendingWrites.delete(path);
+  }
 }
 
 /** Checks the text of an identity file; `source` names it in errors. */
@@ -87,7 +128,12 @@ export async function parseIdentity(
       privateKeyPem: file.privateKey,
       privateKey,
       notAfter: verified.notAfter,
-      trust: { ...file.trust, authorities: file.trust.authorities as JWK[] },
+      trust: {
+        ...file.trust,
+        authorities: file.trust.authorities as JWK[],
+        foreign: (file.network?.trustDomains ?? []).map(({ name, roots }) => ({ domain: name, roots })),
+      },
+      network: file.network,
     };
   } catch (error) {
     throw inFile(error, source);
@@ -115,6 +161,7 @@ export function formatIdentity(parts: IdentityParts): string {
       roots: [...parts.trust.roots],
       authorities: parts.trust.authorities.map((jwk) => AuthorityJwk.parse(jwk)),
     },
+    ...(parts.network === undefined ? {} : { network: parts.network }),
   };
   return JSON.stringify(file, undefined, 2) + "\n";
 }

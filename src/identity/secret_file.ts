@@ -11,8 +11,8 @@ import { IdentityError, type IdentityFileErrorCode } from "./errors.ts";
 /** Mode of every file that holds a key: its owner may read and write it, nobody else anything. */
 const SECRET_FILE_MODE = 0o600;
 
-/** Largest identity, key or certificate file that is read, in bytes. */
-export const MAX_FILE_LENGTH = 1 << 20;
+/** Largest identity, key or certificate file that is read, in bytes: an identity file holds a network's facts too. */
+export const MAX_FILE_LENGTH = 4 << 20;
 
 const OTHERS_MASK = 0o077;
 

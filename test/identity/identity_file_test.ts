@@ -8,6 +8,7 @@ import {
   loadIdentity,
   parseIdentity,
   readIdentityParts,
+  updateIdentityFile,
 } from "../../src/identity/identity_file.ts";
 import { issueIdentity } from "../../src/identity/issue_identity.ts";
 import { createCa } from "../../src/identity/pki.ts";
@@ -165,6 +166,74 @@ Deno.test("formatIdentity() does not let an authority's private key out", async 
   assert.throws(() =>
     formatIdentity({ ...identity, trust: { ...identity.trust, authorities: [privateJwk] } })
   );
+});
+
+const KNOWN_NETWORK = {
+  rev: 3,
+  iat: 1,
+  controllers: [{ name: "controller-1", url: "https://controller.example:8441" }],
+  relays: [{ name: "relay-1", address: "relay.example:4433" }],
+  trustDomains: [{ name: "partner.example", roots: ["pem"] }],
+  revoked: ["4F00AA"],
+};
+
+Deno.test("an identity file keeps what it was told of the network, and trusts foreign domains by that alone", async () => {
+  const identity = await parse(withChange({ network: KNOWN_NETWORK }));
+  assert.deepEqual(identity.network, KNOWN_NETWORK);
+  assert.deepEqual(identity.trust.foreign, [{ domain: "partner.example", roots: ["pem"] }]);
+  assert.deepEqual(await parse(formatIdentity(identity)), identity);
+  for (const wrong of [{ rev: "3" }, { controllers: [{ name: "c", url: "http://c" }] }, { revoked: ["x"] }]) {
+    await rejectsWith(
+      "ERR_IDENTITY_FILE_CORRUPT",
+      () => parse(withChange({ network: { ...KNOWN_NETWORK, ...wrong } })),
+    );
+  }
+});
+
+Deno.test("updateIdentityFile() keeps both of two changes made at once, and the mode", async () => {
+  const directory = await Deno.makeTempDir();
+  const path = join(directory, "alice.json");
+  try {
+    await writeSecretFile(path, TEXT);
+    const twin = await createCa({ trustDomain: DOMAIN, now: NOW, days: 1 });
+    await Promise.all([
+      updateIdentityFile(path, () => ({ network: KNOWN_NETWORK }), { now: NOW }),
+      updateIdentityFile(path, ({ trust }) => ({
+        trust: { ...trust, roots: [...trust.roots, twin.certificatePem] },
+      }), { now: NOW }),
+    ]);
+    const identity = await loadIdentity(path, { now: NOW });
+    assert.equal(identity.network?.rev, 3);
+    assert.equal(identity.trust.roots.length, 2);
+    assert.equal((await Deno.stat(path)).mode! & 0o777, 0o600);
+  } finally {
+    await Deno.remove(directory, { recursive: true });
+  }
+});
+
+Deno.test("updateIdentityFile() leaves the file alone when what would come of it cannot be used", async () => {
+  const directory = await Deno.makeTempDir();
+  const path = join(directory, "alice.json");
+  try {
+    await writeSecretFile(path, TEXT);
+    const twin = await createCa({ trustDomain: DOMAIN, now: NOW, days: 1 });
+    await rejectsWith(
+      "ERR_CERT_SIGNATURE",
+      () =>
+        updateIdentityFile(path, ({ trust }) => ({ trust: { ...trust, roots: [twin.certificatePem] } }), {
+          now: NOW,
+        }),
+    );
+    const { privateKey } = JSON.parse((await issue("bob")).text);
+    await rejectsWith(
+      "ERR_IDENTITY_KEY_MISMATCH",
+      () => updateIdentityFile(path, () => ({ privateKeyPem: privateKey }), { now: NOW }),
+    );
+    assert.equal(await Deno.readTextFile(path), TEXT);
+    assert.deepEqual([...Deno.readDirSync(directory)].map(({ name }) => name), ["alice.json"]);
+  } finally {
+    await Deno.remove(directory, { recursive: true });
+  }
 });
 
 function issue(name: string) {

@@ -24,7 +24,9 @@ Deno.test("issueIdentity() makes the text of a file that loads, for the identity
     domain: "clinic.example",
     roots: [ca.certificatePem],
     authorities: [publicJwk],
+    foreign: [],
   });
+  assert.equal(identity.network, undefined);
 });
 
 Deno.test("issueIdentity() gives every identity a key of its own", async () => {

@@ -15,7 +15,7 @@ function holder(logger = SILENT_LOGGER): ViewHolder & Disposable {
   const views = new ViewHolder({
     identity: {
       id: parseSpiffeId(ALICE),
-      trust: { domain: "clinic.example", roots: [], authorities: [authority.publicJwk] },
+      trust: { domain: "clinic.example", roots: [], authorities: [authority.publicJwk], foreign: [] },
     },
     logger,
   });
