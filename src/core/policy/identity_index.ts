@@ -7,6 +7,7 @@
  * - Attributes of all entries that mean an identity add up.
  * - A relay or controller is never a subject: it serves other people's flows and has none of its own.
  * - An identity of a foreign trust domain is a stranger unless an entry or a role spells out its `id`.
+ * - Under `declaredOnly` an identity without an entry of its `id` does not exist.
  */
 
 import type { PolicyIdentity } from "./document.ts";
@@ -16,31 +17,44 @@ import type { Entity } from "./role_matcher.ts";
 const NETWORK_ID =
   /^spiffe:\/\/([a-z0-9._-]{1,255})\/(relay|controller|connector|agent|user)\/([A-Za-z0-9._-]{1,63})$/;
 
+const NO_NAMES: readonly string[] = [];
+
 /** Looks identities up by SPIFFE ID. */
 export class IdentityIndex {
   readonly #trustDomain: string | undefined;
-  readonly #attributes = new Map<string, string[]>();
+  readonly #declaredOnly: boolean;
+  readonly #attributes = new Map<string, readonly string[]>();
   /** Names that stand for one spelled-out `id`. */
-  readonly #aliases = new Map<string, string[]>();
+  readonly #aliases = new Map<string, readonly string[]>();
   readonly #taken = new Set<string>();
 
-  constructor(identities: readonly PolicyIdentity[], trustDomain: string | undefined) {
-    this.#trustDomain = trustDomain;
+  constructor(
+    identities: readonly PolicyIdentity[],
+    options: { readonly trustDomain?: string | undefined; readonly declaredOnly?: boolean | undefined } = {},
+  ) {
+    this.#trustDomain = options.trustDomain;
+    this.#declaredOnly = options.declaredOnly ?? false;
     for (const { name, id, roleAttributes } of identities) {
       const key = id ?? name;
       if (key === undefined) continue;
-      this.#attributes.set(key, [...this.#attributes.get(key) ?? [], ...roleAttributes]);
+      const attributes = this.#attributes.get(key);
+      this.#attributes.set(
+        key,
+        attributes === undefined ? roleAttributes : [...attributes, ...roleAttributes],
+      );
       if (id === undefined) continue;
-      const aliases = this.#aliases.get(id) ?? [];
-      this.#aliases.set(id, aliases);
-      if (name === undefined) continue;
-      aliases.push(name);
+      if (name === undefined) {
+        if (!this.#aliases.has(id)) this.#aliases.set(id, NO_NAMES);
+        continue;
+      }
+      this.#aliases.set(id, [...this.#aliases.get(id) ?? NO_NAMES, name]);
       this.#taken.add(name);
     }
   }
 
   /** What roles match an identity against, or undefined for one that can hold no right. */
   find(id: string): Entity | undefined {
+    if (this.#declaredOnly && !this.#aliases.has(id)) return undefined;
     const match = NETWORK_ID.exec(id);
     if (match?.[2] === "relay" || match?.[2] === "controller") return undefined;
     const aliases = this.#aliases.get(id);
@@ -51,7 +65,7 @@ export class IdentityIndex {
       if (!this.#taken.has(path)) names.push(path);
       if (!this.#taken.has(match[3]!)) names.push(match[3]!);
     }
-    const attributes: string[][] = [];
+    const attributes: (readonly string[])[] = [];
     for (const name of names) {
       const found = this.#attributes.get(name);
       if (found !== undefined) attributes.push(found);

@@ -14,6 +14,10 @@ export interface CompileOptions {
    * domain. Without it any SPIFFE ID of Ginnel's form counts as one of the network's.
    */
   readonly trustDomain?: string;
+  /** Only identities that have an entry with their `id` hold rights: an unknown one, or one taken out, has none. */
+  readonly declaredOnly?: boolean;
+  /** The snapshot before: what the document has not changed since is not compiled again. */
+  readonly previous?: PolicySnapshot;
 }
 
 /** A role that selects nothing declared; allowed, since the other half may be declared later. */
@@ -25,14 +29,24 @@ export interface PolicyWarning {
 
 /** The rights of one identity, resolved once for many questions. */
 export interface Rights {
+  /** The policies that select the identity; undefined for one that can hold no right. */
+  readonly selectedBy: SelectedBy | undefined;
   /** May the identity reach the service? */
   mayDial(service: string): Decision;
   /** May the identity offer the service? */
   mayBind(service: string): Decision;
 }
 
+/** The Dial policies and the Bind policies that select something. Comparable within one `rules`. */
+export interface SelectedBy {
+  readonly dial: PolicySet;
+  readonly bind: PolicySet;
+}
+
 /** Answers every rights question of one policy revision; default deny. */
 export interface PolicySnapshot {
+  /** The same object as long as services and policies are the same. */
+  readonly rules: PolicyRules;
   /** Roles that select nothing declared, for the log. */
   readonly warnings: readonly PolicyWarning[];
   /** Names of all declared services, sorted. */
@@ -51,30 +65,62 @@ export interface PolicySnapshot {
   service(name: string): PolicyService | undefined;
 }
 
+/** Services and policies compiled, without anything about who exists. */
+export class PolicyRules {
+  readonly services: ReadonlyMap<string, PolicyService>;
+  /** Sorted. */
+  readonly serviceNames: readonly string[];
+  readonly dial: RightTable;
+  readonly bind: RightTable;
+  readonly #source: Pick<PolicyDocument, "services" | "servicePolicies">;
+
+  constructor(document: Pick<PolicyDocument, "services" | "servicePolicies">) {
+    this.#source = document;
+    this.services = new Map(document.services.map((service) => [service.name, service]));
+    this.serviceNames = [...this.services.keys()].sort();
+    this.dial = new RightTable("Dial", document.servicePolicies, this.services);
+    this.bind = new RightTable("Bind", document.servicePolicies, this.services);
+  }
+
+  /** Whether these are the rules of a document, told by its lists being the very same. */
+  areOf({ services, servicePolicies }: PolicyDocument): boolean {
+    return this.#source.services === services && this.#source.servicePolicies === servicePolicies;
+  }
+}
+
 /** Compiles a document; it does not throw, what selects nothing is listed in `warnings`. */
 export function compilePolicy(document: PolicyDocument, options: CompileOptions = {}): PolicySnapshot {
-  const identities = new IdentityIndex(document.identities, options.trustDomain);
-  const services = new Map(document.services.map((service) => [service.name, service]));
-  const serviceNames = [...services.keys()].sort();
-  const dial = new RightTable("Dial", document.servicePolicies, services);
-  const bind = new RightTable("Bind", document.servicePolicies, services);
+  const identities = new IdentityIndex(document.identities, options);
+  const { previous } = options;
+  const rules = previous?.rules.areOf(document) ? previous.rules : new PolicyRules(document);
+  const { services, serviceNames, dial, bind } = rules;
+  let warnings: readonly PolicyWarning[] | undefined;
   const rightsOf = (id: string): Rights => {
     const entity = identities.find(id);
     if (entity === undefined) {
       const refuse = (service: string) =>
         services.has(service) ? DENIALS.identity_without_rights : DENIALS.unknown_service;
-      return { mayDial: refuse, mayBind: refuse };
+      return { selectedBy: undefined, mayDial: refuse, mayBind: refuse };
     }
     // Most questions are about one of the two rights, so each is resolved when first asked.
     let dialing: PolicySet | undefined;
     let binding: PolicySet | undefined;
     return {
+      get selectedBy() {
+        return {
+          dial: dialing ??= dial.identities.match(entity),
+          bind: binding ??= bind.identities.match(entity),
+        };
+      },
       mayDial: (service) => dial.decide(dialing ??= dial.identities.match(entity), service),
       mayBind: (service) => bind.decide(binding ??= bind.identities.match(entity), service),
     };
   };
   return {
-    warnings: findWarnings(document, identities),
+    rules,
+    get warnings() {
+      return warnings ??= findWarnings(document, identities);
+    },
     serviceNames,
     mayDial: (id, service) => rightsOf(id).mayDial(service),
     mayBind: (id, service) => rightsOf(id).mayBind(service),
@@ -94,7 +140,7 @@ export function compilePolicy(document: PolicyDocument, options: CompileOptions 
 }
 
 /** All policies of one type: the matcher of their identity roles, and for each service those that select it. */
-class RightTable {
+export class RightTable {
   readonly identities: RoleMatcher;
   readonly #allows: readonly Decision[];
   readonly #services = new Map<string, PolicySet>();
@@ -117,6 +163,12 @@ class RightTable {
     }
   }
 
+  /** The policies that select a service; undefined when it is not declared. */
+  selecting(service: string): PolicySet | undefined {
+    return this.#services.get(service);
+  }
+
+  /** Whether one of the policies that select an identity selects the service too. */
   decide(identityPolicies: PolicySet, service: string): Decision {
     const servicePolicies = this.#services.get(service);
     if (servicePolicies === undefined) return DENIALS.unknown_service;

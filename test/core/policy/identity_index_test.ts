@@ -6,7 +6,7 @@ import { IdentityIndex } from "../../../src/core/policy/identity_index.ts";
 const ALICE = "spiffe://d/agent/alice";
 
 Deno.test("find() names an identity of the network by id, kind/name and name", () => {
-  const index = new IdentityIndex([], "d");
+  const index = new IdentityIndex([], { trustDomain: "d" });
   assert.deepEqual(index.find(ALICE), {
     names: [ALICE, "agent/alice", "alice"],
     attributes: [],
@@ -15,7 +15,7 @@ Deno.test("find() names an identity of the network by id, kind/name and name", (
 });
 
 Deno.test("find() gives an identity of another domain its id only", () => {
-  const index = new IdentityIndex([{ name: "alice", roleAttributes: ["x"] }], "d");
+  const index = new IdentityIndex([{ name: "alice", roleAttributes: ["x"] }], { trustDomain: "d" });
   assert.deepEqual(index.find("spiffe://e/agent/alice"), {
     names: ["spiffe://e/agent/alice"],
     attributes: [],
@@ -27,14 +27,14 @@ Deno.test("find() knows no relay, of whatever domain, declared or not", () => {
   const id = "spiffe://d/relay/r1";
   const index = new IdentityIndex(
     [{ id, roleAttributes: ["x"] }, { name: "r1", roleAttributes: ["x"] }],
-    "d",
+    { trustDomain: "d" },
   );
   assert.equal(index.find(id), undefined);
   assert.equal(index.find("spiffe://e/relay/r1"), undefined);
 });
 
 Deno.test("find() treats IDs that are not exactly of the network's form as strangers", () => {
-  const index = new IdentityIndex([{ name: "alice", roleAttributes: ["x"] }], "d");
+  const index = new IdentityIndex([{ name: "alice", roleAttributes: ["x"] }], { trustDomain: "d" });
   for (
     const id of [
       `${ALICE}/`,
@@ -57,7 +57,7 @@ Deno.test("find() treats IDs that are not exactly of the network's form as stran
 Deno.test("a nickname with an id takes the name away from certificates of that name", () => {
   const index = new IdentityIndex(
     [{ name: "alice", id: "spiffe://d/user/a.smith", roleAttributes: ["x"] }],
-    "d",
+    { trustDomain: "d" },
   );
   assert.deepEqual(index.find(ALICE), { names: [ALICE, "agent/alice"], attributes: [], inAll: true });
   assert.deepEqual(index.find("spiffe://d/user/a.smith"), {
@@ -71,7 +71,7 @@ Deno.test("a nickname with an id takes the name away from certificates of that n
 });
 
 Deno.test("entries with neither name nor id declare nothing", () => {
-  const index = new IdentityIndex([{ roleAttributes: ["x"] }], "d");
+  const index = new IdentityIndex([{ roleAttributes: ["x"] }], { trustDomain: "d" });
   assert.deepEqual(index.find(ALICE)?.attributes, []);
   assert.ok(!index.declares("undefined"));
 });
@@ -81,6 +81,6 @@ Deno.test("a nickname that reads as another identity's path takes that path away
     name: "agent/alice",
     id: "spiffe://d/user/mallory",
     roleAttributes: [],
-  }], "d");
+  }], { trustDomain: "d" });
   assert.deepEqual(index.find(ALICE)?.names, [ALICE, "alice"]);
 });
