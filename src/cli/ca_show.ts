@@ -7,7 +7,7 @@ import type { JWK } from "jose";
 import { errorMessage } from "../base/errors.ts";
 import { readPublicCa } from "../identity/ca_directory.ts";
 import { type Certificate, parseCertificatesPem } from "../identity/certificate.ts";
-import { assertValidity } from "../identity/chain.ts";
+import { assertValidity } from "../identity/certificate_checks.ts";
 import { parseIdentity, readIdentityParts } from "../identity/identity_file.ts";
 import { readPublicFile, readSecretFile } from "../identity/secret_file.ts";
 

@@ -4,15 +4,25 @@
  */
 
 import { equalBytes } from "../base/bytes.ts";
+import { type Certificate, parseCertificate, parseCertificatesPem } from "./certificate.ts";
 import {
-  type Certificate,
-  hasKeyUsage,
-  KEY_USAGE,
-  parseCertificate,
-  parseCertificatesPem,
-} from "./certificate.ts";
-import { type CertificateErrorCode, IdentityError } from "./errors.ts";
-import { parseSpiffeId, parseTrustDomainUri, type SpiffeId } from "./spiffe_id.ts";
+  assertCa,
+  assertLeafUse,
+  assertPathLength,
+  assertValidity,
+  readSpiffeId,
+  refuse,
+  statedTrustDomain,
+} from "./certificate_checks.ts";
+import type { IdentityError } from "./errors.ts";
+import { parseSpiffeId, parseWorkloadId, type SpiffeId, trustDomainOf } from "./spiffe_id.ts";
+
+/** A trust domain other than the network's own, whose identities are admitted under its own CAs. */
+interface ForeignTrust {
+  readonly domain: string;
+  /** CA certificates, PEM. */
+  readonly roots: readonly string[];
+}
 
 /** What a revocation check is asked about. */
 export interface CertificateReference {
@@ -40,8 +50,10 @@ export interface VerifyChainOptions {
   /** Trusted CA certificates, PEM. */
   readonly roots: readonly string[];
   readonly now: number;
-  /** The trust domain the leaf must belong to; default: the one the root was made for. */
+  /** The trust domain the leaf must belong to, unless it is of a foreign one; default: the one the root was made for. */
   readonly trustDomain?: string;
+  /** A leaf that names one of these is a workload, verified under that domain's roots and no others. */
+  readonly foreign?: readonly ForeignTrust[];
   /** What the peer uses the certificate for; default "client". */
   readonly purpose?: "client" | "server";
   readonly isRevoked?: (certificate: CertificateReference) => boolean;
@@ -53,17 +65,15 @@ export const MAX_CHAIN_LENGTH = 4;
 /** Roots kept parsed, so that a handshake does not parse them again; they come from files, never from peers. */
 const MAX_PARSED_ROOTS = 64;
 
-const CLIENT_AUTH = "1.3.6.1.5.5.7.3.2";
-const SERVER_AUTH = "1.3.6.1.5.5.7.3.1";
-
 const parsedRoots = new Map<string, readonly Certificate[]>();
 
 /** Verifies a chain and returns whose it is; throws an `IdentityError` with an `ERR_CERT_*` code. */
 export async function verifyChain(options: VerifyChainOptions): Promise<VerifiedChain> {
   const { now, purpose = "client", isRevoked } = options;
-  const roots = options.roots.flatMap(parseRoot);
-  const chain = readChain(options.chain, roots);
-  const leaf = chain[0]!;
+  const certificates = readChain(options.chain);
+  const leaf = certificates[0]!;
+  const { roots, required, isForeign } = chooseTrust(leaf, options);
+  const chain = withoutRoot(certificates, roots);
   const issuers = chain.slice(1);
   assertOrder(chain);
   const anchors = findAnchors(chain.at(-1)!, roots);
@@ -72,11 +82,11 @@ export async function verifyChain(options: VerifyChainOptions): Promise<Verified
     assertPathLength(issuer, index);
   });
   assertTime(chain, now);
-  assertLeafUse(leaf, purpose);
-  const id = readSpiffeId(leaf);
-  assertTrustDomain(id, { issuers, required: options.trustDomain });
+  assertLeafUse(leaf, { purpose, isForeign });
+  const id = readSpiffeId(leaf, isForeign ? parseWorkloadId : parseSpiffeId);
+  assertTrustDomain(id, { issuers, required });
   for (const [index, issuer] of issuers.entries()) await assertSignature(chain[index]!, issuer);
-  const anchor = await chooseAnchor(chain, { anchors, id, now, required: options.trustDomain });
+  const anchor = await chooseAnchor(chain, { anchors, id, now, required });
   const path = [...chain, anchor];
   const verified: VerifiedChain = {
     id,
@@ -94,24 +104,6 @@ export function revoked(id: SpiffeId): IdentityError {
   return refuse("ERR_CERT_REVOKED", `the certificate of ${id.uri} was revoked`);
 }
 
-/** Throws unless `now` lies within a validity; `what` names it in the error. */
-export function assertValidity(
-  validity: { readonly notBefore: number; readonly notAfter: number },
-  options: { readonly now: number; readonly what: string },
-): void {
-  const { now, what } = options;
-  if (now < validity.notBefore) {
-    throw refuse("ERR_CERT_NOT_YET_VALID", `${what} is not valid before ${isoTime(validity.notBefore)}`, {
-      hint: "Check the clocks of both machines",
-    });
-  }
-  if (now > validity.notAfter) {
-    throw refuse("ERR_CERT_EXPIRED", `${what} expired on ${isoTime(validity.notAfter)}`, {
-      hint: "Issue a new certificate",
-    });
-  }
-}
-
 function parseRoot(pem: string): readonly Certificate[] {
   const known = parsedRoots.get(pem);
   if (known !== undefined) return known;
@@ -122,11 +114,41 @@ function parseRoot(pem: string): readonly Certificate[] {
   return certificates;
 }
 
-function readChain(source: string | readonly Uint8Array[], roots: readonly Certificate[]): Certificate[] {
+function readChain(source: string | readonly Uint8Array[]): readonly Certificate[] {
   const chain = typeof source === "string" ? parseCertificatesPem(source) : parseDerChain(source);
-  if (chain.length > 1 && roots.some((root) => equalBytes(root.der, chain.at(-1)!.der))) chain.pop();
-  if (chain.length > MAX_CHAIN_LENGTH) throw tooLong(chain.length);
+  if (chain.length > MAX_CHAIN_LENGTH + 1) throw tooLong(chain.length);
   return chain;
+}
+
+function withoutRoot(chain: readonly Certificate[], roots: readonly Certificate[]): readonly Certificate[] {
+  const last = chain.at(-1)!;
+  const path = chain.length > 1 && roots.some((root) => equalBytes(root.der, last.der))
+    ? chain.slice(0, -1)
+    : chain;
+  if (path.length > MAX_CHAIN_LENGTH) throw tooLong(path.length);
+  return path;
+}
+
+/** The roots that may vouch for a leaf: those of the trust domain it names, which they then have to confirm. */
+function chooseTrust(leaf: Certificate, options: VerifyChainOptions): {
+  readonly roots: readonly Certificate[];
+  readonly required: string | undefined;
+  readonly isForeign: boolean;
+} {
+  const own = options.roots.flatMap(parseRoot);
+  const domain = trustDomainOf(leaf.uriNames[0] ?? "");
+  const foreign = options.foreign?.find((trust) => trust.domain === domain);
+  // Whatever is configured, nobody else vouches for the network's own trust domain.
+  if (
+    foreign === undefined || domain === options.trustDomain || own.some((root) => speaksFor(root, domain))
+  ) {
+    return { roots: own, required: options.trustDomain, isForeign: false };
+  }
+  return { roots: foreign.roots.flatMap(parseRoot), required: foreign.domain, isForeign: true };
+}
+
+function speaksFor(root: Certificate, domain: string | undefined): boolean {
+  return root.uriNames.some((uri) => trustDomainOf(uri) === domain);
 }
 
 function parseDerChain(source: readonly Uint8Array[]): Certificate[] {
@@ -152,57 +174,8 @@ function findAnchors(last: Certificate, roots: readonly Certificate[]): readonly
   return anchors;
 }
 
-function assertCa(issuer: Certificate): void {
-  // RFC 5280 §6.1.4 (k), (n): an issuer's basicConstraints must say CA, its key usage keyCertSign.
-  if (!issuer.isCa || !hasKeyUsage(issuer, KEY_USAGE.certSign)) {
-    throw refuse("ERR_CERT_ISSUER_NOT_CA", "a certificate stands as an issuer that is no CA");
-  }
-}
-
-/** `depth` = how many intermediates stand between the issuer and the leaf. */
-function assertPathLength(issuer: Certificate, depth: number): void {
-  // RFC 5280 §6.1.4 (l), (m): the path below a CA must not be longer than it allows.
-  if (issuer.pathLength !== undefined && depth > issuer.pathLength) {
-    throw refuse(
-      "ERR_CERT_PATH_LENGTH",
-      `a CA allows ${issuer.pathLength} intermediates, ${depth} follow it`,
-    );
-  }
-}
-
 function assertTime(chain: readonly Certificate[], now: number): void {
   for (const certificate of chain) assertValidity(certificate, { now, what: "a certificate of the chain" });
-}
-
-function assertLeafUse(leaf: Certificate, purpose: "client" | "server"): void {
-  const wanted = purpose === "client" ? CLIENT_AUTH : SERVER_AUTH;
-  if (leaf.isCa || hasKeyUsage(leaf, KEY_USAGE.certSign) || hasKeyUsage(leaf, KEY_USAGE.crlSign)) {
-    throw refuse("ERR_CERT_WRONG_USE", "a CA certificate cannot stand for an identity");
-  }
-  if (!hasKeyUsage(leaf, KEY_USAGE.digitalSignature)) {
-    throw refuse("ERR_CERT_WRONG_USE", "the certificate's key usage does not include digitalSignature");
-  }
-  if (!leaf.extendedKeyUsage?.includes(wanted)) {
-    throw refuse(
-      "ERR_CERT_WRONG_USE",
-      `the certificate's extended key usage does not include ${purpose}Auth`,
-    );
-  }
-}
-
-function readSpiffeId(leaf: Certificate): SpiffeId {
-  const [uri, ...others] = leaf.uriNames;
-  if (uri === undefined) throw refuse("ERR_CERT_NO_SPIFFE_ID", "the certificate carries no SPIFFE ID");
-  if (others.length > 0) {
-    throw refuse("ERR_CERT_SEVERAL_SPIFFE_IDS", "the certificate carries more than one URI name");
-  }
-  try {
-    return parseSpiffeId(uri);
-  } catch (cause) {
-    throw refuse("ERR_CERT_NO_SPIFFE_ID", "the certificate's URI name is not a SPIFFE ID of a network", {
-      cause,
-    });
-  }
 }
 
 function assertTrustDomain(
@@ -212,20 +185,6 @@ function assertTrustDomain(
   const { issuers, required } = options;
   const stated = issuers.map(statedTrustDomain).concat(required);
   if (stated.some((domain) => domain !== undefined && domain !== id.trustDomain)) throw foreign(id);
-}
-
-/** The trust domain a CA certificate names; undefined when it names none. */
-function statedTrustDomain(issuer: Certificate): string | undefined {
-  const [uri, ...others] = issuer.uriNames;
-  if (uri === undefined) return undefined;
-  if (others.length > 0) {
-    throw refuse("ERR_CERT_SEVERAL_SPIFFE_IDS", "a CA certificate carries several URI names");
-  }
-  try {
-    return parseTrustDomainUri(uri);
-  } catch (cause) {
-    throw refuse("ERR_CERT_TRUST_DOMAIN", "a CA certificate's URI name is not a trust domain", { cause });
-  }
 }
 
 /** Returns the root that signed the chain, after judging that root by the same rules as an intermediate. */
@@ -279,16 +238,4 @@ function foreign(id: SpiffeId): IdentityError {
 
 function forged(): IdentityError {
   return refuse("ERR_CERT_SIGNATURE", "a certificate names an issuer whose key did not sign it");
-}
-
-function refuse(
-  code: CertificateErrorCode,
-  reason: string,
-  options: { readonly cause?: unknown; readonly hint?: string } = {},
-): IdentityError {
-  return new IdentityError(code, `Cannot accept the certificate: ${reason}`, options);
-}
-
-function isoTime(milliseconds: number): string {
-  return new Date(milliseconds).toISOString();
 }

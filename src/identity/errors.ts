@@ -37,7 +37,8 @@ export type ProofErrorCode =
   | "ERR_PROOF_BEFORE_START"
   | "ERR_PROOF_REPLAYED"
   | "ERR_REPLAY_CACHE_FULL"
-  | "ERR_SUBJECT_MISMATCH";
+  | "ERR_SUBJECT_MISMATCH"
+  | "ERR_IDENTITY_NOT_ADMITTED";
 
 /** A signed view was refused. */
 export type ViewErrorCode =

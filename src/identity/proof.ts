@@ -6,8 +6,8 @@
 import { createHash } from "node:crypto";
 import { base64url } from "jose";
 import { z } from "zod";
+import { assertValidity } from "./certificate_checks.ts";
 import {
-  assertValidity,
   type CertificateReference,
   MAX_CHAIN_LENGTH,
   revoked,
@@ -15,7 +15,7 @@ import {
   verifyChain,
 } from "./chain.ts";
 import { IdentityError, type ProofErrorCode } from "./errors.ts";
-import type { Identity } from "./identity_file.ts";
+import type { ForeignTrust, Identity } from "./identity_file.ts";
 import {
   CLOCK_TOLERANCE_SECONDS,
   JwsError,
@@ -35,6 +35,8 @@ export interface CreateProofOptions {
   readonly audience: string;
   /** Milliseconds since the epoch. */
   readonly now: number;
+  /** See {@linkcode VerifiedProof.group}: 16 to 43 base64url characters that only the relay is told. */
+  readonly group?: string;
   /** Fills its argument with random bytes; default `crypto.getRandomValues`. */
   readonly rng?: (target: Uint8Array<ArrayBuffer>) => Uint8Array<ArrayBuffer>;
 }
@@ -46,18 +48,28 @@ export interface VerifiedProof {
   readonly notAfter: number;
   /** Upper-case hexadecimal. */
   readonly certificateSerial: string;
+  /** Connections whose proofs name the same group are renewed together: those of one process at one relay. */
+  readonly group: string | undefined;
+}
+
+/** Whom a verifier trusts. */
+export interface ProofTrust {
+  /** The network's own CA certificates, PEM. */
+  readonly roots: readonly string[];
+  /** Foreign trust domains whose identities are admitted as workloads. */
+  readonly foreign?: readonly ForeignTrust[];
 }
 
 /** How a verifier judges. */
-export interface ProofVerifierOptions {
-  /** Trusted CA certificates, PEM. */
-  readonly roots: readonly string[];
+export interface ProofVerifierOptions extends ProofTrust {
   /** The relay's own name. */
   readonly audience: string;
   readonly trustDomain: string;
   /** Milliseconds since the epoch. */
   readonly now: () => number;
   readonly isRevoked?: (certificate: CertificateReference) => boolean;
+  /** Whether an identity whose certificate is good is known and enabled; without it every one is. */
+  readonly admits?: (certificate: CertificateReference) => boolean | Promise<boolean>;
   readonly replay?: ReplayCacheOptions;
 }
 
@@ -89,6 +101,8 @@ const ProofHeader = z.object({
   x5c: z.array(z.string()).min(1).max(MAX_CHAIN_LENGTH + 1),
 });
 
+const TOKEN_NAME = z.string().regex(/^[A-Za-z0-9_-]{16,43}$/);
+
 const ProofClaims = z.object({
   iss: z.string(),
   sub: z.string(),
@@ -96,7 +110,8 @@ const ProofClaims = z.object({
   iat: z.int(),
   exp: z.int(),
   nbf: z.int().optional(),
-  jti: z.string().regex(/^[A-Za-z0-9_-]{16,43}$/),
+  jti: TOKEN_NAME,
+  group: TOKEN_NAME.optional(),
 });
 
 type ProofClaims = z.output<typeof ProofClaims>;
@@ -105,7 +120,7 @@ const encodedChains = new WeakMap<Identity, readonly string[]>();
 
 /** Makes a proof for one relay; send it once, within half a minute, as `Authorization: Bearer`. */
 export async function createProof(options: CreateProofOptions): Promise<string> {
-  const { identity, audience, now, rng = crypto.getRandomValues.bind(crypto) } = options;
+  const { identity, audience, now, group, rng = crypto.getRandomValues.bind(crypto) } = options;
   const iat = Math.floor(now / 1000);
   const claims: ProofClaims = {
     iss: identity.id.uri,
@@ -114,6 +129,7 @@ export async function createProof(options: CreateProofOptions): Promise<string> 
     iat,
     exp: iat + PROOF_LIFETIME_SECONDS,
     jti: base64url.encode(rng(new Uint8Array(JTI_LENGTH))),
+    ...(group === undefined ? {} : { group }),
   };
   let x5c = encodedChains.get(identity);
   if (x5c === undefined) encodedChains.set(identity, x5c = identity.chainDer.map(encodeBase64));
@@ -127,13 +143,22 @@ export async function createProof(options: CreateProofOptions): Promise<string> 
 export class ProofVerifier {
   readonly #options: ProofVerifierOptions;
   readonly #replays: ReplayCache;
-  readonly #chains = new Map<string, VerifiedChain>();
   readonly #startedAt: number;
+  #trust: ProofTrust;
+  /** Chains verified under the present trust. */
+  #chains = new Map<string, VerifiedChain>();
 
   constructor(options: ProofVerifierOptions) {
     this.#options = options;
+    this.#trust = options;
     this.#replays = new ReplayCache(options.replay);
     this.#startedAt = Math.floor(options.now() / 1000);
+  }
+
+  /** Trusts others from now on; what was verified before is verified anew, proofs that are being judged included. */
+  updateTrust(trust: ProofTrust): void {
+    this.#trust = trust;
+    this.#chains = new Map();
   }
 
   /** Returns who is asking; throws an `IdentityError` whose code says why not. */
@@ -141,7 +166,8 @@ export class ProofVerifier {
     if (token.length > MAX_PROOF_LENGTH) {
       throw refuse("ERR_PROOF_TOO_LARGE", `it has ${token.length} characters, more than ${MAX_PROOF_LENGTH}`);
     }
-    const chain = await this.#verifiedChain(readX5c(token));
+    const x5c = readX5c(token);
+    let chain = await this.#verifiedChain(x5c);
     const claims = await readClaims(token, chain.publicKey);
     if (claims.sub !== chain.id.uri || claims.iss !== chain.id.uri) {
       throw refuse("ERR_SUBJECT_MISMATCH", "its subject or issuer is not the certificate's SPIFFE ID");
@@ -149,29 +175,43 @@ export class ProofVerifier {
     if (claims.aud !== this.#options.audience) {
       throw refuse("ERR_PROOF_AUDIENCE", `it is for another relay than ${this.#options.audience}`);
     }
+    this.#assertTime(claims, this.#options.now());
+    if (await this.#options.admits?.({ id: chain.id, serial: chain.serial }) === false) {
+      throw refuse("ERR_IDENTITY_NOT_ADMITTED", `the network does not know ${chain.id.uri}, or disabled it`);
+    }
+    // While this waited, trust or the list of what is revoked may have changed: the present ones count.
+    chain = await this.#verifiedChain(x5c);
     // The clock is read after the last wait, so that nothing expires unseen in between.
     const now = this.#options.now();
     this.#assertTime(claims, now);
     this.#assertFresh(claims, now);
-    return { id: chain.id, notAfter: chain.notAfter, certificateSerial: chain.serial };
+    return {
+      id: chain.id,
+      notAfter: chain.notAfter,
+      certificateSerial: chain.serial,
+      group: claims.group,
+    };
   }
 
   async #verifiedChain(x5c: readonly string[]): Promise<VerifiedChain> {
-    const { roots, trustDomain, isRevoked } = this.#options;
+    const { trustDomain, isRevoked } = this.#options;
     const now = this.#options.now();
     // The whole chain is the key, not the leaf alone: what was verified is exactly what is remembered.
     const key = createHash("sha256").update(x5c.join()).digest("base64");
-    const known = this.#chains.get(key);
-    if (known === undefined) {
-      const options = { chain: x5c.map(decodeBase64), roots, trustDomain, now };
-      const chain = await verifyChain(isRevoked === undefined ? options : { ...options, isRevoked });
-      this.#keep(key, chain);
-      return chain;
+    for (;;) {
+      const known = this.#chains.get(key);
+      if (known !== undefined) {
+        assertValidity(known, { now, what: "a certificate of the chain" });
+        if (isRevoked?.({ id: known.id, serial: known.serial })) throw revoked(known.id);
+        this.#keep(key, known);
+        return known;
+      }
+      const { roots, foreign = [] } = this.#trust;
+      const chains = this.#chains;
+      const chain = await verifyChain({ chain: x5c.map(decodeBase64), roots, trustDomain, foreign, now });
+      // Verified under a trust that has changed meanwhile: that of now decides.
+      if (chains === this.#chains) this.#keep(key, chain);
     }
-    assertValidity(known, { now, what: "a certificate of the chain" });
-    if (isRevoked?.({ id: known.id, serial: known.serial })) throw revoked(known.id);
-    this.#keep(key, known);
-    return known;
   }
 
   /** Remembers a chain as the most recently used; the least recently used one makes room. */

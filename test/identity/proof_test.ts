@@ -340,6 +340,66 @@ function verifier(options: Partial<ProofVerifierOptions> = {}): ProofVerifier {
   return new ProofVerifier({ roots, audience: "relay-1", trustDomain: DOMAIN, now, ...options });
 }
 
+Deno.test("ProofVerifier refuses an identity that the network does not know, however good its certificate", async () => {
+  const relay = verifier({ admits: ({ id }) => Promise.resolve(id.name !== "alice") });
+  await rejectsWith("ERR_IDENTITY_NOT_ADMITTED", () => prove().then((token) => relay.verify(token)));
+  const bob = await createProof({ identity: BOB, audience: "relay-1", now: NOW });
+  assert.equal((await relay.verify(bob)).id.name, "bob");
+});
+
+Deno.test("ProofVerifier refuses a certificate that is revoked while its proof is judged", async () => {
+  let isRevoked = false;
+  const relay = verifier({
+    isRevoked: () => isRevoked,
+    admits: () => Promise.resolve(isRevoked = true),
+  });
+  await rejectsWith("ERR_CERT_REVOKED", () => prove().then((token) => relay.verify(token)));
+});
+
+Deno.test("ProofVerifier forgets what it verified when trust changes, also in the middle of a judgement", async () => {
+  const other = await createTestNetwork();
+  const relay = verifier();
+  await relay.verify(await prove());
+  relay.updateTrust({ roots: [other.ca.certificatePem] });
+  await rejectsWith("ERR_CERT_SIGNATURE", () => prove().then((token) => relay.verify(token)));
+  relay.updateTrust({ roots: [NETWORK.ca.certificatePem, other.ca.certificatePem] });
+  await relay.verify(await prove());
+  const overlapping: ProofVerifier = verifier({
+    admits: () => {
+      overlapping.updateTrust({ roots: [other.ca.certificatePem] });
+      return true;
+    },
+  });
+  await rejectsWith("ERR_CERT_SIGNATURE", () => prove().then((token) => overlapping.verify(token)));
+});
+
+Deno.test("ProofVerifier admits a foreign workload for as long as its domain is trusted", async () => {
+  const partner = await forge({
+    subject: "CN=Partner",
+    ca: true,
+    names: [{ type: "url", value: "spiffe://partner.example" }],
+  });
+  const uri = "spiffe://partner.example/ns/prod/sa/billing";
+  const svid = await forge({ issuer: partner, names: [{ type: "url", value: uri }] });
+  const token = () =>
+    sign({ iss: uri, sub: uri }, { header: { x5c: [encodeBase64(svid.der)] }, key: svid.keys.privateKey });
+  const foreign = [{ domain: "partner.example", roots: [partner.pem] }];
+  const relay = verifier({ foreign });
+  const { id } = await relay.verify(await token());
+  assert.deepEqual([id.kind, id.name, id.uri], ["workload", "ns/prod/sa/billing", uri]);
+  relay.updateTrust({ roots: [NETWORK.ca.certificatePem] });
+  await rejectsWith("ERR_CERT_UNTRUSTED", () => token().then((text) => relay.verify(text)));
+});
+
+Deno.test("a proof names its group only when asked, and a malformed one is refused", async () => {
+  const relay = verifier();
+  assert.equal((await relay.verify(await prove())).group, undefined);
+  const group = "0123456789abcdefghijkl";
+  const token = await createProof({ identity: ALICE, audience: "relay-1", now: NOW, group });
+  assert.equal((await relay.verify(token)).group, group);
+  await rejectsWith("ERR_PROOF_MALFORMED", () => sign({ group: "short" }).then((text) => relay.verify(text)));
+});
+
 function prove(): Promise<string> {
   return createProof({ identity: ALICE, audience: "relay-1", now: NOW });
 }

@@ -7,7 +7,9 @@ import {
   makeSpiffeId,
   parseSpiffeId,
   parseTrustDomainUri,
+  parseWorkloadId,
   relayServerName,
+  trustDomainOf,
   trustDomainUri,
 } from "../../src/identity/spiffe_id.ts";
 
@@ -94,4 +96,35 @@ Deno.test("relayServerName() is under a suffix that no public CA may issue", () 
 Deno.test("isIdentityKind() knows the four kinds", () => {
   assert.equal(isIdentityKind("user"), true);
   assert.equal(isIdentityKind("toString"), false);
+});
+
+Deno.test("parseWorkloadId() takes any path of a trust domain, in one spelling", () => {
+  const uri = "spiffe://partner.example/ns/prod/sa/billing_1";
+  assert.deepEqual(parseWorkloadId(uri), {
+    trustDomain: "partner.example",
+    kind: "workload",
+    name: "ns/prod/sa/billing_1",
+    uri,
+  });
+  const wrong = [
+    "partner.example/a",
+    "spiffe://partner.example",
+    "spiffe://partner.example/",
+    "spiffe://partner.example/a/",
+    "spiffe://partner.example//a",
+    "spiffe://partner.example/../a",
+    "spiffe://partner.example/a#b",
+    "spiffe://Partner.example/a",
+    "spiffe://partner.example:443/a",
+    "spiffe:///a",
+    `spiffe://partner.example/${"a".repeat(2048)}`,
+  ];
+  for (const text of wrong) assert.throws(() => parseWorkloadId(text), INVALID, text);
+});
+
+Deno.test("trustDomainOf() reads the domain alone", () => {
+  assert.equal(trustDomainOf("spiffe://partner.example/a//"), "partner.example");
+  for (const text of ["", "https://partner.example/a", "spiffe://", "spiffe://A/b", "spiffe://a:1/b"]) {
+    assert.equal(trustDomainOf(text), undefined, text);
+  }
 });
