@@ -12,7 +12,7 @@ import type { Finding } from "./report.ts";
 
 /** Looks at the ways out of a node; a relay has none. */
 export async function inspectNetwork({ config, identity }: Inspection): Promise<Finding[]> {
-  if (config === undefined || config.mode === "relay") return [];
+  if (config === undefined || (config.mode !== "agent" && config.mode !== "connector")) return [];
   const relays = identity === undefined
     ? []
     : config.relays.map((relay) => tryRelay(relay, config.carrier, identity));

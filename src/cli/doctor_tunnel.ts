@@ -20,9 +20,10 @@ import type { Finding } from "./report.ts";
 
 /** Looks at what the tunnel of a config needs; nothing where it has none. */
 export async function inspectTunnelNeeds(config: Config | undefined): Promise<Finding[]> {
-  if (config === undefined || config.mode === "connector" || config.tunnel === undefined) return [];
-  const { mode, tunnel } = config;
-  const needsNft = mode === "relay" ? config.tunnel.nat === "masquerade" : config.tunnel.killSwitch;
+  if (config === undefined || (config.mode !== "relay" && config.mode !== "agent")) return [];
+  const { tunnel } = config;
+  if (tunnel === undefined) return [];
+  const needsNft = "nat" in tunnel ? tunnel.nat === "masquerade" : tunnel.killSwitch;
   const lack = probeTun(tunnel.interface);
   return [
     inspectNetAdmin(),
@@ -30,7 +31,7 @@ export async function inspectTunnelNeeds(config: Config | undefined): Promise<Fi
     ...(lack?.code === "ERR_TUN_NO_PRIVILEGE" ? [] : [judge("TUN", lack, "interfaces can be made")]),
     judge("ip", await probeIp(), "works"),
     ...(needsNft ? [judge("nft", await probeNft(), "works")] : []),
-    ...(mode === "relay" ? inspectForwarding(config.tunnel) : []),
+    ...("nat" in tunnel ? inspectForwarding(tunnel) : []),
   ];
 }
 

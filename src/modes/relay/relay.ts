@@ -10,11 +10,9 @@ import { sleep } from "../../base/async.ts";
 import { listenError } from "../../base/listen_error.ts";
 import type { Logger } from "../../base/log.ts";
 import type { RelayConfig } from "../../config/schema/relay.ts";
-import type { PolicySnapshot } from "../../core/policy/snapshot.ts";
 import { ServiceRegistry } from "../../core/registry.ts";
 import type { ServerConnection, ServerRequest } from "../../dataplane/carrier.ts";
-import { type Authority, loadAuthority } from "../../identity/authority.ts";
-import { type Identity, loadIdentity } from "../../identity/identity_file.ts";
+import type { Identity } from "../../identity/identity_file.ts";
 import { ProofVerifier } from "../../identity/proof.ts";
 import { listenQuic } from "../../io/quic/listener.ts";
 import { listenTls } from "../../io/tls/listener.ts";
@@ -30,12 +28,11 @@ import { avoidedInstances, type IpRequest, type Route, routeRequest } from "./di
 import { type DialStreamOptions, serveDial } from "./dial_stream.ts";
 import { FlowBroker, type FlowResult } from "./flow_broker.ts";
 import { type Peer, Peers } from "./peers.ts";
-import { openPolicy } from "./open_policy.ts";
 import { type Refusal, REFUSALS, refuseRequest } from "./refusal.ts";
+import type { NetworkSource, SourceChange } from "./source/network_source.ts";
+import { openSource } from "./source/open_source.ts";
 import { IpTunnels } from "./tunnel/ip_tunnels.ts";
-import { ViewPublisher } from "./view_publisher.ts";
 import { ViewStreams } from "./view_streams.ts";
-import type { WatchedDocument } from "./watched_document.ts";
 
 /** Streams one authenticated connection may have open: its flows. Each may park 1.25 MB in the runtime. */
 const MAX_STREAMS = 1_024;
@@ -50,16 +47,19 @@ const ROUTE_REFUSALS: Readonly<Record<(Route & { kind: "refuse" })["status"], Re
 
 /** Starts a relay. */
 export async function runRelay(config: RelayConfig, context: ModeContext): Promise<Running> {
-  const identity = await loadIdentity(config.identity);
-  const authority = await loadAuthority(config.authority.key);
-  const relay = await Relay.start({ config, identity, authority, logger: context.logger });
-  return relay;
+  const { logger } = context;
+  const source = await openSource(config, { logger });
+  try {
+    return await Relay.start({ config, source, logger });
+  } catch (error) {
+    await source[Symbol.asyncDispose]();
+    throw error;
+  }
 }
 
 interface RelayParts {
   readonly config: RelayConfig;
-  readonly identity: Identity;
-  readonly authority: Authority;
+  readonly source: NetworkSource;
   readonly logger: Logger;
 }
 
@@ -76,8 +76,7 @@ class Relay implements Running {
   readonly #logger: Logger;
   readonly #name: string;
   readonly #audit: AuditLog;
-  readonly #policy: WatchedDocument<PolicySnapshot>;
-  readonly #views: ViewPublisher;
+  readonly #source: NetworkSource;
   readonly #viewStreams: ViewStreams;
   readonly #peers: Peers;
   readonly #links: ConnectorLinks;
@@ -85,8 +84,6 @@ class Relay implements Running {
   readonly #listeners: Listener[] = [];
   readonly #health: HealthServer | undefined;
   readonly #tunnels: IpTunnels | undefined;
-  /** Every identity admitted since the start: `#all` and attribute policies reach those no document lists. */
-  readonly #known = new Set<string>();
 
   /** How flows are opened that are asked for by message. */
   readonly #dials: Omit<DialStreamOptions, "caller"> = {
@@ -99,52 +96,49 @@ class Relay implements Running {
   #resolveClosed: () => void = () => {};
 
   static async start(parts: RelayParts): Promise<Relay> {
-    const { config, identity, authority, logger } = parts;
+    const { config, source, logger } = parts;
+    const { trustDomain } = source.identity.id;
     const audit = await AuditLog.open(config.audit, { logger });
     const holder: { relay?: Relay } = {};
     const health = config.health === null ? undefined : await HealthServer.start({
       address: config.health,
       logger,
-      degraded: () => [audit.problem, holder.relay?.tunnelProblem].filter((problem) => problem !== undefined),
-    });
-    const policy = await openPolicy({
-      paths: config.policy,
-      trustDomain: identity.id.trustDomain,
-      logger,
-      onChange: () => holder.relay?.policyChanged(),
+      degraded: () =>
+        [audit.problem, holder.relay?.tunnelProblem, ...source.problems].filter((problem) =>
+          problem !== undefined
+        ),
     });
     const tunnels = config.tunnel === undefined ? undefined : await IpTunnels.start({
       config: config.tunnel,
-      trustDomain: identity.id.trustDomain,
-      policy: () => policy.value,
+      trustDomain,
+      policy: () => source.snapshot,
       audit,
       logger,
     });
-    const relay = new Relay(parts, { audit, policy, health, authority, tunnels });
+    const relay = new Relay(parts, { audit, health, tunnels });
     holder.relay = relay;
-    await relay.#listen(identity);
+    source.onChange((changed) => relay.#changed(changed));
+    await relay.#listen(source.identity);
     return relay;
   }
 
   private constructor(
-    { config, identity, logger }: RelayParts,
+    { config, source, logger }: RelayParts,
     parts: {
       audit: AuditLog;
-      policy: WatchedDocument<PolicySnapshot>;
       health: HealthServer | undefined;
-      authority: Authority;
       tunnels: IpTunnels | undefined;
     },
   ) {
     this.closed = new Promise((resolve) => this.#resolveClosed = resolve);
     this.#config = config;
     this.#logger = logger;
-    this.#name = identity.id.name;
+    this.#name = source.identity.id.name;
+    this.#source = source;
     this.#audit = parts.audit;
-    this.#policy = parts.policy;
     this.#health = parts.health;
     this.#tunnels = parts.tunnels;
-    const snapshot = () => this.#policy.value;
+    const snapshot = () => source.snapshot;
     const registry = new ServiceRegistry(config.limits);
     this.#links = new ConnectorLinks({
       registry,
@@ -154,23 +148,16 @@ class Relay implements Running {
     });
     this.#peers = new Peers({
       verifier: new ProofVerifier({
-        roots: identity.trust.roots,
+        roots: source.trust.roots,
         audience: this.#name,
-        trustDomain: identity.id.trustDomain,
+        trustDomain: source.identity.id.trustDomain,
         now: Date.now,
       }),
       limits: config.limits,
       logger,
       onAdmitted: (peer) => this.#admitted(peer),
     });
-    this.#views = new ViewPublisher({
-      authority: parts.authority,
-      ttl: config.authority.viewTtl,
-      snapshot,
-      connected: () => this.#known,
-      logger,
-    });
-    this.#viewStreams = new ViewStreams(this.#views, logger);
+    this.#viewStreams = new ViewStreams(source, logger);
     this.#broker = new FlowBroker({
       registry,
       snapshot,
@@ -187,31 +174,27 @@ class Relay implements Running {
 
   /** Reads policy and certificate again. */
   async reload(): Promise<void> {
-    await this.#policy.reload();
+    await this.#source.reload();
     await this.#tunnels?.reload();
     // Log rotation moves the file away and then asks for a reload.
     this.#audit.reopen();
-    try {
-      const identity = await loadIdentity(this.#config.identity);
-      for (const listener of this.#listeners) {
-        listener.reload({ cert: identity.certificatePem, key: identity.privateKeyPem });
-      }
-      this.#logger.info("certificate_reloaded", { notAfter: new Date(identity.notAfter).toISOString() });
-    } catch (error) {
-      this.#logger.error("certificate_not_reloaded", { detail: errorMessage(error) });
-    }
   }
 
   shutdown(reason: string): Promise<void> {
     return this.#stopping ??= this.#stop(reason);
   }
 
-  /** A new policy is in force: everything that lost its right ends, everybody hears of theirs. */
-  policyChanged(): void {
-    this.#broker.policyChanged();
-    this.#links.policyChanged();
-    this.#tunnels?.policyChanged();
-    this.#views.refresh();
+  #changed(changed: ReadonlySet<SourceChange>): void {
+    if (changed.has("policy")) {
+      // Everything that lost its right ends; views follow from their source.
+      this.#broker.policyChanged();
+      this.#links.policyChanged();
+      this.#tunnels?.policyChanged();
+    }
+    if (changed.has("identity")) {
+      const { certificatePem: cert, privateKeyPem: key } = this.#source.identity;
+      for (const listener of this.#listeners) listener.reload({ cert, key });
+    }
   }
 
   async #listen(identity: Identity): Promise<void> {
@@ -403,10 +386,7 @@ class Relay implements Running {
 
   #admitted(peer: Peer): void {
     this.#logger.debug("peer_admitted", { identity: peer.id.uri, connection: peer.connection.id });
-    if (this.#known.has(peer.id.uri)) return;
-    this.#known.add(peer.id.uri);
-    // Policies may cover a newcomer already: a caller concerns those who offer services, a connector everybody.
-    this.#views.refresh(peer.id.kind === "connector" ? "all" : "binders");
+    this.#source.admitted(peer.id);
   }
 
   #refuse(request: ServerRequest, refusal: Refusal): Promise<void> {
@@ -427,8 +407,7 @@ class Relay implements Running {
     await this.#tunnels?.close();
     for (const connection of this.#peers.connections()) connection.close(H3_NO_ERROR, "relay stopped");
     for (const listener of this.#listeners) await listener.close();
-    this.#views.close();
-    this.#policy.close();
+    await this.#source[Symbol.asyncDispose]();
     await this.#audit.close();
     await this.#health?.close();
     this.#logger.info("relay_stopped", {});

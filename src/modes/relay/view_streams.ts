@@ -7,19 +7,19 @@ import { formatHostPort } from "../../base/address.ts";
 import type { Logger } from "../../base/log.ts";
 import type { ServerConnection, ServerRequest } from "../../dataplane/carrier.ts";
 import type { Peer } from "./peers.ts";
-import type { ViewPublisher } from "./view_publisher.ts";
+import type { NetworkSource } from "./source/network_source.ts";
 import { ViewStream } from "./view_stream.ts";
 
 /** All view streams of one relay. */
 export class ViewStreams {
-  readonly #views: ViewPublisher;
+  readonly #views: Pick<NetworkSource, "subscribe">;
   readonly #logger: Logger;
   readonly #streams = new Set<ViewStream>();
   /** Connections that have had their view stream: each gets one, since every view costs a signature. */
   readonly #viewers = new WeakSet<ServerConnection>();
   #drainSeconds: number | undefined;
 
-  constructor(views: ViewPublisher, logger: Logger) {
+  constructor(views: Pick<NetworkSource, "subscribe">, logger: Logger) {
     this.#views = views;
     this.#logger = logger;
   }

@@ -3,8 +3,9 @@
  * client for every relay of the config.
  */
 
-import { errorMessage } from "../../base/errors.ts";
+import { errorMessage, GinnelError } from "../../base/errors.ts";
 import type { Logger } from "../../base/log.ts";
+import type { NodeIdentity } from "../../config/schema/common.ts";
 import type { ClientConnection } from "../../dataplane/carrier.ts";
 import { type Identity, loadIdentity } from "../../identity/identity_file.ts";
 import { relayServerName } from "../../identity/spiffe_id.ts";
@@ -17,7 +18,7 @@ import { ViewHolder } from "./view_holder.ts";
 
 /** The part of a config that makes a node. */
 export interface NodeConfig {
-  readonly identity: string;
+  readonly identity: NodeIdentity;
   readonly relays: readonly RelayAddress[];
   readonly carrier: CarrierChoice;
 }
@@ -48,7 +49,10 @@ export class Node {
   }
 
   static async create(config: NodeConfig, options: { readonly logger: Logger }): Promise<Node> {
-    return new Node(config, { identity: await loadIdentity(config.identity), logger: options.logger });
+    return new Node(config, {
+      identity: await loadIdentity(pathOf(config.identity)),
+      logger: options.logger,
+    });
   }
 
   get identity(): Identity {
@@ -92,7 +96,7 @@ export class Node {
   /** Reads the identity file again; new connections and sessions use it. */
   async reload(): Promise<void> {
     try {
-      this.#identity = await loadIdentity(this.#config.identity);
+      this.#identity = await loadIdentity(pathOf(this.#config.identity));
       this.logger.info("identity_reloaded", { notAfter: new Date(this.#identity.notAfter).toISOString() });
     } catch (error) {
       this.logger.error("identity_not_reloaded", { detail: errorMessage(error) });
@@ -104,4 +108,9 @@ export class Node {
     await Promise.all(this.#clients.map((client) => client.close()));
     await this.#dialer[Symbol.asyncDispose]();
   }
+}
+
+function pathOf(identity: NodeIdentity): string {
+  if (typeof identity === "string") return identity;
+  throw new GinnelError("ERR_SVID_UNSUPPORTED", "Cannot use an SVID's files yet");
 }
