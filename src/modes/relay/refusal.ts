@@ -37,6 +37,11 @@ export const REFUSALS = {
   },
   noConnector: { status: 503, error: "destination_unavailable", details: "no connector online" },
   noAddress: { status: 503, error: "destination_unavailable", details: "address pool exhausted" },
+  noController: {
+    status: 503,
+    error: "destination_unavailable",
+    details: "controller unavailable: no address for a new client",
+  },
   noTunnels: { status: 501, error: "http_request_error", details: "no IP tunnels here" },
   unresolved: { status: 502, error: "dns_error", details: "target has no address" },
   draining: { status: 503, error: "destination_unavailable", details: "relay is draining" },

@@ -6,6 +6,7 @@
 import { type IpAddress, ipFromBytes, type IpPrefix, prefixOf } from "../../../base/ip.ts";
 import { utf8 } from "../../../base/bytes.ts";
 import type { RelayTunnelConfig } from "../../../config/schema/tunnel.ts";
+import { AddressPool } from "../../../core/address_pool.ts";
 import type { Reservations } from "../../../core/ipam.ts";
 
 /** The pools of one relay. */
@@ -20,6 +21,16 @@ export async function poolsOf(
   trustDomain: string,
 ): Promise<Pools> {
   return { ipv4, ipv6: ipv6 === undefined ? await localPrefix(trustDomain) : ipv6 };
+}
+
+/** The relay's own address in each pool. */
+export function gatewaysOf(
+  { ipv4, ipv6 }: Pools,
+): { readonly 4: IpAddress | null; readonly 6: IpAddress | null } {
+  return {
+    4: ipv4 === null ? null : new AddressPool(ipv4).gateway,
+    6: ipv6 === null ? null : new AddressPool(ipv6).gateway,
+  };
 }
 
 /** Fixed addresses by SPIFFE ID, from the names that policies use. */

@@ -5,33 +5,31 @@
 
 import { setImmediate } from "node:timers";
 import { errorMessage, ProtocolError } from "../../../base/errors.ts";
-import { type IpAddress, ipBits, type IpPrefix } from "../../../base/ip.ts";
+import type { IpPrefix } from "../../../base/ip.ts";
 import type { Logger } from "../../../base/log.ts";
-import { loadEgress } from "../../../config/egress_file.ts";
 import type { RelayTunnelConfig } from "../../../config/schema/tunnel.ts";
 import type { EgressIdentity } from "../../../core/egress/document.ts";
 import { EgressEngine } from "../../../core/egress/engine.ts";
 import type { FlowEntry } from "../../../core/egress/flow.ts";
-import { compileEgress, type EgressSnapshot } from "../../../core/egress/snapshot.ts";
-import { Ipam, type Lease } from "../../../core/ipam.ts";
 import type { PolicySnapshot } from "../../../core/policy/snapshot.ts";
 import type { ServerRequest } from "../../../dataplane/carrier.ts";
 import { ConnectIp, MIN_MTU } from "../../../dataplane/tunnel/connect_ip.ts";
 import { TunnelHub } from "../../../dataplane/tunnel/hub.ts";
-import type { PacketDevice } from "../../../dataplane/tunnel/packet_device.ts";
 import type { TunnelSession } from "../../../dataplane/tunnel/tunnel_session.ts";
+import type { ControllerLink } from "../../../control/sync/link.ts";
 import type { SpiffeId } from "../../../identity/spiffe_id.ts";
-import { HostNetwork } from "../../../io/network/host_network.ts";
-import { openTun } from "../../../io/tun/device.ts";
-import { LeaseJournal } from "../../../store/lease_journal.ts";
 import type { AuditLog } from "../../../telemetry/audit.ts";
 import type { IpRequest } from "../dispatcher.ts";
 import { type Refusal, REFUSALS } from "../refusal.ts";
-import { WatchedDocument } from "../watched_document.ts";
-import { poolsOf, reservationsOf } from "./address_plan.ts";
+import { gatewaysOf, type Pools, poolsOf, reservationsOf } from "./address_plan.ts";
 import { auditClose, auditDecision } from "./egress_audit.ts";
+import { type EgressSource, type StatedEgress, StatedEgressSource, watchEgress } from "./egress_source.ts";
+import type { Grant, LeaseAuthority } from "./lease_authority.ts";
+import { LocalLeases } from "./local_leases.ts";
 import { OwnAddresses } from "./own_addresses.ts";
 import { resolveScope } from "./scope.ts";
+import { SharedLeases } from "./shared_leases.ts";
+import { TunnelInterface } from "./tunnel_interface.ts";
 import { TunnelRequest, type TunnelRequestOptions } from "./tunnel_request.ts";
 
 /** What tunnels need of their relay. */
@@ -41,6 +39,18 @@ export interface IpTunnelsOptions {
   readonly policy: () => PolicySnapshot;
   readonly audit: AuditLog;
   readonly logger: Logger;
+  /** A controller that says what the config's pools, reservations and policy files say without one. */
+  readonly controller?: TunnelController;
+}
+
+/** Addresses and rules of a relay that follows a controller. */
+export interface TunnelController {
+  /** The network's pools; other ones need other tunnels. */
+  readonly pools: Pools;
+  readonly egress: StatedEgress;
+  readonly link: Pick<ControllerLink, "allocate" | "touch">;
+  /** File that remembers addresses for when the controller is away. */
+  readonly leases: string;
 }
 
 /** The name under which the audit log has tunnels. */
@@ -59,80 +69,74 @@ const TICK = 1_000;
 const EXPIRY_TICKS = 5;
 
 interface Parts {
-  readonly egress: WatchedDocument<EgressSnapshot>;
-  readonly journal: LeaseJournal;
-  readonly ipam: Ipam;
-  readonly network: HostNetwork;
-  readonly device: PacketDevice;
-  readonly pools: readonly IpPrefix[];
+  readonly egress: EgressSource;
+  readonly leases: LeaseAuthority;
+  readonly interface: TunnelInterface;
+  readonly pools: Pools;
 }
 
 /** All tunnels of one relay. */
 export class IpTunnels {
   readonly #options: IpTunnelsOptions;
-  readonly #egress: WatchedDocument<EgressSnapshot>;
-  readonly #journal: LeaseJournal;
-  readonly #ipam: Ipam;
-  readonly #network: HostNetwork;
-  readonly #device: PacketDevice;
+  readonly #egress: EgressSource;
+  readonly #leases: LeaseAuthority;
+  readonly #interface: TunnelInterface;
   readonly #engine: EgressEngine;
   readonly #hub: TunnelHub;
   readonly #running: Promise<void>;
   readonly #requests = new Map<TunnelSession, TunnelRequest>();
   readonly #timer: ReturnType<typeof setInterval>;
-  #mtu = MIN_MTU;
   #ticks = 0;
   #problem: string | undefined;
   #closing: Promise<void> | undefined;
 
   /** Sets everything up; rejects with an error that says what is missing. What was set up until then is undone. */
   static async start(options: IpTunnelsOptions): Promise<IpTunnels> {
-    const { config, trustDomain, logger } = options;
-    const { ipv4, ipv6 } = await poolsOf(config, trustDomain);
-    const pools = [ipv4, ipv6].filter((pool) => pool !== null);
+    const { config, controller, trustDomain, logger } = options;
+    const pools = controller?.pools ?? await poolsOf(config, trustDomain);
+    const prefixes = prefixesOf(pools);
     const holder: { tunnels?: IpTunnels } = {};
     await using undo = new AsyncDisposableStack();
-    const egress = await WatchedDocument.open({
-      name: "egress_policy",
-      paths: config.policy,
-      load: () => loadSnapshot(config.policy, { trustDomain, pools, logger }),
-      logger,
-      onChange: () => holder.tunnels?.policyChanged(),
-    });
+    const rules = { trustDomain, pools: prefixes, logger };
+    const egress = controller === undefined
+      ? await watchEgress(config.policy, { ...rules, onChange: () => holder.tunnels?.policyChanged() })
+      : new StatedEgressSource(controller.egress, rules);
     undo.defer(() => egress.close());
-    const { leases, journal } = await LeaseJournal.open(config.leases, { logger });
-    undo.use(journal);
-    const reservations = reservationsOf(config.reservations, trustDomain);
-    const ipam = new Ipam({ ipv4, ipv6, reservations, leaseTime: config.leaseTime });
-    for (const lost of ipam.restore(leases)) {
-      logger.warn("lease_dropped", { identity: lost.identity, reason: "it fits no pool any more" });
-      journal.release(lost.identity);
-    }
-    const keepNat = config.nat === "masquerade";
-    const network = undo.use(await HostNetwork.open(config.interface, { logger, keepNat }));
-    const device = openTun({ name: config.interface, mtu: MIN_MTU });
-    undo.defer(() => device.close());
-    const gateways = [ipam.gateway(4), ipam.gateway(6)].filter((gateway) => gateway !== null);
-    await network.interface.apply({ addresses: withLengths(gateways, pools), mtu: MIN_MTU, up: true });
-    for (const warning of await network.nat.apply({ mode: config.nat, pools, gateways })) {
-      logger.warn("tunnel_network", { detail: warning });
-    }
-    const tunnels = new IpTunnels(options, { egress, journal, ipam, network, device, pools });
+    const leases = undo.use(
+      controller === undefined
+        ? await LocalLeases.open({
+          ...pools,
+          reservations: reservationsOf(config.reservations, trustDomain),
+          leaseTime: config.leaseTime,
+          path: config.leases,
+          logger,
+        })
+        : await SharedLeases.open({
+          link: controller.link,
+          path: controller.leases,
+          pools: prefixes,
+          logger,
+        }),
+    );
+    const own = gatewaysOf(pools);
+    const gateways = [own[4], own[6]].filter((gateway) => gateway !== null);
+    const network = undo.use(await TunnelInterface.open({ config, pools: prefixes, gateways, logger }));
+    const tunnels = new IpTunnels(options, { egress, leases, interface: network, pools });
     holder.tunnels = tunnels;
     undo.move();
-    logger.info("tunnels_started", { interface: device.name, nat: config.nat });
+    logger.info("tunnels_started", { interface: network.device.name, nat: config.nat });
     return tunnels;
   }
 
   private constructor(options: IpTunnelsOptions, parts: Parts) {
     const { audit, config, logger } = options;
+    const pools = prefixesOf(parts.pools);
+    const gateways = gatewaysOf(parts.pools);
     this.#options = options;
     this.#egress = parts.egress;
-    this.#journal = parts.journal;
-    this.#ipam = parts.ipam;
-    this.#network = parts.network;
-    this.#device = parts.device;
-    const own = new OwnAddresses({ except: parts.pools });
+    this.#leases = parts.leases;
+    this.#interface = parts.interface;
+    const own = new OwnAddresses({ except: pools });
     this.#engine = new EgressEngine({
       capacityPerClient: config.maxFlows,
       capacity: MAX_FLOWS,
@@ -143,11 +147,11 @@ export class IpTunnels {
       isOwnAddress: (address) => own.contains(address),
     });
     this.#hub = new TunnelHub({
-      device: parts.device,
+      device: parts.interface.device,
       engine: this.#engine,
-      gateway4: parts.ipam.gateway(4),
-      gateway6: parts.ipam.gateway(6),
-      pools: parts.pools,
+      gateway4: gateways[4],
+      gateway6: gateways[6],
+      pools,
       schedule: setImmediate,
       now: Date.now,
       onDecision: ({ identity }, flow) => auditDecision(audit, identity.uri, flow),
@@ -160,7 +164,7 @@ export class IpTunnels {
       logger.error("tunnel_device_failed", { interface: config.interface, detail: errorMessage(error) });
       this.#problem = "the tunnel interface has failed";
     });
-    this.#journal.watch((identity) => this.#released(identity));
+    this.#leases.watch((identity) => this.#end(identity));
     this.#timer = setInterval(() => this.#tick(), TICK);
   }
 
@@ -189,19 +193,18 @@ export class IpTunnels {
     // Asked again: the policy may have changed while the name was looked up.
     const identity = this.#identityOf(id);
     if (this.#egress.value.rulesFor(identity) === undefined) return deny(REFUSALS.denied, "no_rules");
-    const lease = this.#allocate(id.uri);
-    if (lease === undefined) return deny(REFUSALS.noAddress, "pool_exhausted");
-    this.#ipam.hold(id.uri);
+    const grant = await this.#leases.acquire(id.uri);
+    if (!grant.ok) {
+      const { refusal, reason } = NO_GRANT[grant.reason];
+      return deny(refusal, reason);
+    }
     try {
-      // What a client is told it has must survive a crash; a disk that fails is in the log, and costs no service.
-      await this.#journal.flushed().catch(ignore);
-      const addresses = [lease.ipv4, lease.ipv6].filter((address) => address !== null);
+      const { ipv4, ipv6 } = grant.lease;
+      const addresses = [ipv4, ipv6].filter((address) => address !== null);
       const routes = config.routes === "policy" ? undefined : config.routes;
       await this.#carry(request, { identity, addresses, scope, routes, dialect: ip.dialect });
     } finally {
-      this.#ipam.unhold(id.uri, Date.now());
-      const left = this.#ipam.leaseOf(id.uri);
-      if (left !== undefined) this.#journal.record(left);
+      grant.end();
     }
     return undefined;
   }
@@ -218,6 +221,18 @@ export class IpTunnels {
       }
       request.setRules(rules, Date.now()).catch(ignore);
     }
+  }
+
+  /** The controller stated another egress policy. */
+  egressChanged(stated: StatedEgress): void {
+    if (!(this.#egress instanceof StatedEgressSource)) return;
+    this.#egress.set(stated);
+    this.policyChanged();
+  }
+
+  /** The controller took an identity's addresses back: its tunnel ends, and the next one gets what is free then. */
+  released(identity: string): void {
+    if (this.#leases instanceof SharedLeases) this.#leases.released(identity);
   }
 
   /** Reads the egress policy again. */
@@ -243,7 +258,9 @@ export class IpTunnels {
     // A peer can delay its answer for as long as it likes: what was true before may not be any more.
     identity.attributes = this.#attributesOf(identity.uri);
     const rules = this.#egress.value.rulesFor(identity);
-    if (rules === undefined || !this.#hasLeased(identity.uri, addresses) || this.#closing !== undefined) {
+    if (
+      rules === undefined || !this.#leases.hasLeased(identity.uri, addresses) || this.#closing !== undefined
+    ) {
       return body.abort();
     }
     const connectIp: ConnectIp = new ConnectIp({
@@ -300,29 +317,9 @@ export class IpTunnels {
     }
   }
 
-  #allocate(identity: string): Lease | undefined {
-    const allocation = this.#ipam.allocate(identity, Date.now());
-    if (!allocation.ok) {
-      this.#options.logger.warn("tunnel_pool_exhausted", { pools: this.#ipam.stats() });
-      return undefined;
-    }
-    if (allocation.reclaimed !== undefined) this.#journal.release(allocation.reclaimed);
-    this.#journal.record(allocation.lease);
-    return allocation.lease;
-  }
-
-  #hasLeased(identity: string, addresses: readonly IpAddress[]): boolean {
-    const lease = this.#ipam.leaseOf(identity);
-    return addresses.every(({ version, value }) =>
-      (version === 4 ? lease?.ipv4 : lease?.ipv6)?.value === value
-    );
-  }
-
-  /** An administrator released a lease: its tunnel ends, and the next one gets what is free then. */
-  #released(identity: string): void {
-    // Its session lets go of the addresses before anybody else can be given them.
+  /** An identity lost its addresses: its sessions let go of them at once. */
+  #end(identity: string): void {
     for (const request of this.#requests.values()) if (request.identity.uri === identity) request.close();
-    this.#ipam.release(identity);
   }
 
   #identityOf({ uri, kind, name }: SpiffeId): LiveIdentity {
@@ -340,13 +337,7 @@ export class IpTunnels {
     }
     let mtu = MIN_MTU;
     for (const request of this.#requests.values()) mtu = Math.max(mtu, request.mtu);
-    if (mtu === this.#mtu) return;
-    this.#mtu = mtu;
-    try {
-      this.#device.setMtu(mtu);
-    } catch (error) {
-      this.#options.logger.warn("tunnel_mtu_not_set", { mtu, detail: errorMessage(error) });
-    }
+    this.#interface.setMtu(mtu);
   }
 
   #closedFlow(identity: string, flow: FlowEntry): void {
@@ -364,10 +355,8 @@ export class IpTunnels {
       this.#engine.expire(Infinity, (flow, { identity }) => this.#closedFlow(identity, flow));
     }
     this.#egress.close();
-    await this.#network.close().catch((error) => {
-      this.#options.logger.error("tunnel_network_left", { detail: errorMessage(error) });
-    });
-    await this.#journal.close();
+    await this.#interface.restore();
+    await this.#leases.close();
   }
 }
 
@@ -376,27 +365,18 @@ interface LiveIdentity extends EgressIdentity {
   attributes: ReadonlySet<string>;
 }
 
-async function loadSnapshot(
-  paths: readonly string[],
-  { trustDomain, pools, logger }: {
-    readonly trustDomain: string;
-    readonly pools: readonly IpPrefix[];
-    readonly logger: Logger;
-  },
-): Promise<EgressSnapshot> {
-  const snapshot = compileEgress(await loadEgress(paths), { trustDomain, pools });
-  for (const warning of snapshot.warnings) logger.warn("egress_rule_never_matches", { ...warning });
-  return snapshot;
-}
+/** How a client is told that it gets no address. */
+const NO_GRANT = {
+  exhausted: { refusal: REFUSALS.noAddress, reason: "pool_exhausted" },
+  unavailable: { refusal: REFUSALS.noController, reason: "controller_unavailable" },
+  unknown: { refusal: REFUSALS.denied, reason: "identity_unknown" },
+} as const satisfies Record<
+  (Grant & { ok: false })["reason"],
+  { readonly refusal: Refusal; readonly reason: string }
+>;
 
-function withLengths(
-  gateways: readonly IpAddress[],
-  pools: readonly IpPrefix[],
-): { readonly address: IpAddress; readonly prefixLength: number }[] {
-  return gateways.map((address) => ({
-    address,
-    prefixLength: pools.find(({ version }) => version === address.version)?.length ?? ipBits(address.version),
-  }));
+function prefixesOf({ ipv4, ipv6 }: Pools): IpPrefix[] {
+  return [ipv4, ipv6].filter((pool) => pool !== null);
 }
 
 function ignore(): void {}
