@@ -35,11 +35,13 @@ export class ConnectorLinks {
     return this.#links.get(key);
   }
 
-  /** The link of a connector, of one instance of it when that is given. */
+  /** The link of a connector by its name, of a workload by its SPIFFE ID; of one instance when that is given. */
   find(connector: string, instance: string | undefined): ConnectorLink | undefined {
-    return [...this.#links.values()].find((link) =>
-      link.id.name === connector && (instance === undefined || link.instance === instance)
-    );
+    return [...this.#links.values()].find((link) => {
+      // A workload's path may look like a connector's name.
+      const name = link.id.kind === "workload" ? link.id.uri : link.id.name;
+      return name === connector && (instance === undefined || link.instance === instance);
+    });
   }
 
   /** The keys of the links whose instances are named. */
@@ -52,7 +54,7 @@ export class ConnectorLinks {
 
   /** Whether this request may open a reverse session. */
   mayServe(request: ServerRequest, peer: Peer): boolean {
-    return peer.id.kind === "connector" && INSTANCE.test(request.head.headers.get(INSTANCE_HEADER) ?? "");
+    return mayOffer(peer) && INSTANCE.test(request.head.headers.get(INSTANCE_HEADER) ?? "");
   }
 
   /** Serves a connector's reverse session until it ends. */
@@ -85,7 +87,7 @@ export class ConnectorLinks {
   /** Parks a connector's connection for a flow to come; false, without an answer, when it has no session here. */
   async park(request: ServerRequest, peer: Peer): Promise<boolean> {
     const instance = request.head.headers.get(INSTANCE_HEADER) ?? "";
-    const link = peer.id.kind === "connector" ? this.#links.get(linkKey(peer.id.uri, instance)) : undefined;
+    const link = mayOffer(peer) ? this.#links.get(linkKey(peer.id.uri, instance)) : undefined;
     if (link === undefined) return false;
     link.park(await request.respond({ status: 200 }), request.connection.closed);
     return true;
@@ -98,6 +100,11 @@ export class ConnectorLinks {
   drain(seconds: number): void {
     for (const link of this.#links.values()) link.drain(seconds);
   }
+}
+
+/** Who may offer services at all; which ones, policy says. */
+function mayOffer({ id }: Peer): boolean {
+  return id.kind === "connector" || id.kind === "workload";
 }
 
 function linkKey(uri: string, instance: string): string {

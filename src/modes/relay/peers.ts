@@ -1,8 +1,9 @@
 /**
- * Who is connected: admits each connection by the proof on its first request, holds the limits on
- * connections, and forgets peers when they go.
+ * Who is connected: admits each connection by the proof on its first request, prolongs it by later proofs of the same
+ * identity, holds the limits on connections, and forgets peers when they go.
  */
 
+import { createHash } from "node:crypto";
 import { errorCode, errorMessage } from "../../base/errors.ts";
 import type { Logger } from "../../base/log.ts";
 import type { RelayLimits } from "../../core/limits.ts";
@@ -16,6 +17,8 @@ import { type Refusal, REFUSALS } from "./refusal.ts";
 export interface Peer {
   readonly id: SpiffeId;
   readonly connection: ServerConnection;
+  /** Serial number of the certificate last proved, upper-case hexadecimal. */
+  readonly serial: string;
 }
 
 /** The verdict on a connection's credentials. */
@@ -32,7 +35,7 @@ export interface PeersOptions {
   readonly onAdmitted: (peer: Peer) => void;
 }
 
-/** Longest delay a timer takes, in milliseconds: a later expiry is caught by the reconnect long before. */
+/** Longest delay a timer takes, in milliseconds; a connection that outlives it looks again. */
 const MAX_TIMER_MS = 2 ** 31 - 1;
 
 /** All connections of one relay. */
@@ -40,6 +43,8 @@ export class Peers {
   readonly #options: PeersOptions;
   readonly #connections = new Map<ServerConnection, ConnectionState>();
   readonly #perIdentity = new Map<string, number>();
+  /** Admitted connections by identity and group of their proofs. */
+  readonly #groups = new Map<string, Set<AdmittedState>>();
   #unauthenticated = 0;
 
   constructor(options: PeersOptions) {
@@ -78,34 +83,54 @@ export class Peers {
       connection.close(H3_EXCESSIVE_LOAD, "too many connections");
       return false;
     }
-    this.#connections.set(connection, { peer: undefined, pending: undefined, timer: undefined });
+    this.#connections.set(connection, { admitted: undefined, pending: undefined });
     this.#unauthenticated++;
     connection.closed.then(() => this.#leave(connection));
     return true;
   }
 
-  /** Decides who makes this request: the connection's identity, or what its proof shows. */
+  /** All admitted connections. */
+  *peers(): Iterable<Peer> {
+    for (const { admitted } of this.#connections.values()) if (admitted !== undefined) yield admitted.peer;
+  }
+
+  /** Ends every admitted connection for which `fault` gives a reason: its peer's right to it is gone. */
+  closeWhere(fault: (peer: Peer) => string | undefined): void {
+    for (const peer of [...this.peers()]) {
+      const reason = fault(peer);
+      if (reason === undefined) continue;
+      this.#options.logger.info("peer_ended", { identity: peer.id.uri, reason });
+      peer.connection.close(H3_NO_ERROR, reason);
+    }
+  }
+
+  /**
+   * Decides who makes this request: the connection's identity, or what its proof shows. A new proof on an admitted
+   * connection prolongs it; one that is refused, or of somebody else, costs the request and nothing more.
+   */
   async admit(connection: ServerConnection, head: RequestHead): Promise<Admission> {
     const state = this.#connections.get(connection);
-    if (state?.peer !== undefined) return { verdict: "allow", peer: state.peer };
     const token = bearerToken(head);
+    if (state?.admitted !== undefined) {
+      // Clients that know HTTP alone repeat the header they began with.
+      if (token === undefined || digest(token) === state.admitted.digest) return allow(state.admitted);
+      return await this.admitToken(connection, token);
+    }
     if (token !== undefined) return await this.admitToken(connection, token);
     // Requests that arrive beside the one with the proof wait for its verdict.
     if (state?.pending !== undefined) return await state.pending;
     return { verdict: "deny", refusal: REFUSALS.noProof, reason: "no_proof" };
   }
 
-  /** Admits a connection by a proof that came by other means than a header. */
+  /** Admits or prolongs a connection by a proof; one at a time is judged. */
   async admitToken(connection: ServerConnection, token: string): Promise<Admission> {
     const state = this.#connections.get(connection);
-    if (state === undefined) {
-      return { verdict: "deny", refusal: REFUSALS.noProof, reason: "connection_closed" };
+    if (state === undefined) return connectionClosed();
+    if (state.pending === undefined) {
+      state.pending = this.#verify(connection, token)
+        .finally(() => state.pending = undefined);
     }
-    if (state.pending === undefined) state.pending = this.#verify(connection, token);
-    const admission = await state.pending;
-    // A refused proof may be followed by a better one until the time for it is over.
-    if (admission.verdict === "deny") state.pending = undefined;
-    return admission;
+    return await state.pending;
   }
 
   async #verify(connection: ServerConnection, token: string): Promise<Admission> {
@@ -120,50 +145,129 @@ export class Peers {
       });
       return { verdict: "deny", refusal: REFUSALS.badProof, reason: errorCode(error) };
     }
-    return this.#admitted(connection, proof);
+    const state = this.#connections.get(connection);
+    if (state === undefined) return connectionClosed();
+    const { admitted } = state;
+    if (admitted === undefined) return this.#admitted(state, { connection, proof, token });
+    if (admitted.peer.id.uri !== proof.id.uri) {
+      this.#options.logger.warn("proof_of_another", { identity: admitted.peer.id.uri, proved: proof.id.uri });
+      return { verdict: "deny", refusal: REFUSALS.badProof, reason: "other_identity" };
+    }
+    this.#renewed(admitted, proof);
+    admitted.digest = digest(token);
+    return allow(admitted);
   }
 
-  #admitted(connection: ServerConnection, proof: VerifiedProof): Admission {
-    const state = this.#connections.get(connection);
-    if (state === undefined) {
-      return { verdict: "deny", refusal: REFUSALS.noProof, reason: "connection_closed" };
-    }
+  #admitted(
+    state: ConnectionState,
+    { connection, proof, token }: { connection: ServerConnection; proof: VerifiedProof; token: string },
+  ): Admission {
     const count = this.#perIdentity.get(proof.id.uri) ?? 0;
     if (count >= this.#options.limits.maxConnectionsPerIdentity) {
       return { verdict: "deny", refusal: REFUSALS.tooManyFlows, reason: "connections_per_identity" };
     }
     this.#perIdentity.set(proof.id.uri, count + 1);
     this.#unauthenticated--;
-    const peer: Peer = { id: proof.id, connection };
-    state.peer = peer;
-    const lifetime = Math.min(Math.max(proof.notAfter - Date.now(), 0), MAX_TIMER_MS);
-    state.timer = setTimeout(() => connection.close(H3_NO_ERROR, "certificate expired"), lifetime);
+    const peer = { id: proof.id, connection, serial: proof.certificateSerial };
+    const admitted: AdmittedState = {
+      peer,
+      digest: digest(token),
+      group: proof.group === undefined ? undefined : `${proof.id.uri} ${proof.group}`,
+      notAfter: proof.notAfter,
+      timer: undefined,
+    };
+    state.admitted = admitted;
+    if (admitted.group !== undefined) {
+      const group = this.#groups.get(admitted.group) ?? new Set();
+      this.#groups.set(admitted.group, group.add(admitted));
+    }
+    this.#awaitExpiry(admitted);
     connection.setAuthenticated();
     this.#options.onAdmitted(peer);
-    return { verdict: "allow", peer };
+    return allow(admitted);
+  }
+
+  /**
+   * Prolongs a connection and those of its group: on TLS a connection carries one request, so that a flow there could
+   * not prove anything itself. Only who knows the group's name can have made them, which a stolen certificate does not tell.
+   */
+  #renewed(admitted: AdmittedState, proof: VerifiedProof): void {
+    const isSameGroup = admitted.group !== undefined &&
+      admitted.group === `${proof.id.uri} ${proof.group ?? ""}`;
+    const renewed = isSameGroup ? this.#groups.get(admitted.group!)! : [admitted];
+    for (const each of renewed) {
+      if (proof.notAfter <= each.notAfter) continue;
+      each.notAfter = proof.notAfter;
+      each.peer.serial = proof.certificateSerial;
+      this.#awaitExpiry(each);
+    }
+    this.#options.logger.debug("peer_renewed", {
+      identity: proof.id.uri,
+      notAfter: new Date(proof.notAfter).toISOString(),
+    });
+  }
+
+  /** Ends the connection with its certificate. */
+  #awaitExpiry(admitted: AdmittedState): void {
+    clearTimeout(admitted.timer);
+    const { connection } = admitted.peer;
+    const left = admitted.notAfter - Date.now();
+    admitted.timer = setTimeout(
+      () =>
+        left > MAX_TIMER_MS
+          ? this.#awaitExpiry(admitted)
+          : connection.close(H3_NO_ERROR, "certificate expired"),
+      Math.min(Math.max(left, 0), MAX_TIMER_MS),
+    );
   }
 
   #leave(connection: ServerConnection): void {
     const state = this.#connections.get(connection);
     if (state === undefined) return;
     this.#connections.delete(connection);
-    clearTimeout(state.timer);
-    if (state.peer === undefined) {
+    const { admitted } = state;
+    if (admitted === undefined) {
       this.#unauthenticated--;
       return;
     }
-    const { uri } = state.peer.id;
+    clearTimeout(admitted.timer);
+    const { uri } = admitted.peer.id;
     const count = this.#perIdentity.get(uri)! - 1;
     if (count === 0) this.#perIdentity.delete(uri);
     else this.#perIdentity.set(uri, count);
+    if (admitted.group === undefined) return;
+    const group = this.#groups.get(admitted.group)!;
+    group.delete(admitted);
+    if (group.size === 0) this.#groups.delete(admitted.group);
   }
 }
 
 interface ConnectionState {
-  peer: Peer | undefined;
+  admitted: AdmittedState | undefined;
+  /** The verdict being reached. */
   pending: Promise<Admission> | undefined;
-  /** Ends the connection with its certificate. */
+}
+
+interface AdmittedState {
+  readonly peer: { readonly id: SpiffeId; readonly connection: ServerConnection; serial: string };
+  /** Of the proof last accepted. */
+  digest: string;
+  readonly group: string | undefined;
+  /** Milliseconds since the epoch. */
+  notAfter: number;
   timer: ReturnType<typeof setTimeout> | undefined;
+}
+
+function allow({ peer }: AdmittedState): Admission {
+  return { verdict: "allow", peer };
+}
+
+function connectionClosed(): Admission {
+  return { verdict: "deny", refusal: REFUSALS.noProof, reason: "connection_closed" };
+}
+
+function digest(token: string): string {
+  return createHash("sha256").update(token).digest("base64");
 }
 
 function bearerToken(head: RequestHead): string | undefined {
