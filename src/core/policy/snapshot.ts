@@ -141,6 +141,8 @@ export function compilePolicy(document: PolicyDocument, options: CompileOptions 
 
 /** All policies of one type: the matcher of their identity roles, and for each service those that select it. */
 export class RightTable {
+  /** How many policies there are: bits of a set of them. */
+  readonly size: number;
   readonly identities: RoleMatcher;
   readonly #allows: readonly Decision[];
   readonly #services = new Map<string, PolicySet>();
@@ -151,6 +153,7 @@ export class RightTable {
     services: ReadonlyMap<string, PolicyService>,
   ) {
     const ours = policies.filter((policy) => policy.type === type);
+    this.size = ours.length;
     this.#allows = ours.map(({ name }) => ({ verdict: "allow", policy: name }));
     this.identities = new RoleMatcher(
       ours.map(({ identityRoles, semantic }) => ({ roles: identityRoles, semantic })),
