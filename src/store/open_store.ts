@@ -1,0 +1,38 @@
+/** Opens the controller's database, whichever it is, and brings its schema up to date. */
+
+import type { Logger } from "../base/log.ts";
+import type { Store } from "../control/store.ts";
+import { migrate } from "./sql/migrate.ts";
+import { openPostgres } from "./sql/postgres_database.ts";
+import { openSqlite } from "./sql/sqlite_database.ts";
+import { SqlStore } from "./sql/sql_store.ts";
+
+/** Which database. */
+export type StoreConfig =
+  | { readonly kind: "sqlite"; readonly path: string }
+  /** `postgres://user:password@host:port/database`. */
+  | { readonly kind: "postgres"; readonly url: string };
+
+/** What a store needs. */
+export interface StoreOptions {
+  readonly logger: Logger;
+  /** Milliseconds since the epoch; default `Date.now`. */
+  readonly now?: () => number;
+}
+
+/** Opens the store; throws `GinnelError` when the database cannot be used. */
+export async function openStore(
+  config: StoreConfig,
+  { logger, now = Date.now }: StoreOptions,
+): Promise<Store> {
+  const database =
+    await (config.kind === "sqlite" ? openSqlite(config.path) : openPostgres(config.url, { logger }));
+  try {
+    const applied = await migrate(database, { now });
+    if (applied.length > 0) logger.info("schema_migrated", { database: database.kind, versions: applied });
+  } catch (error) {
+    await database.close();
+    throw error;
+  }
+  return new SqlStore(database, { logger, now });
+}

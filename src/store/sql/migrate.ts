@@ -1,0 +1,55 @@
+/**
+ * Brings a database to this program's schema: all steps in one transaction. Of several controllers that start at once one
+ * does it and the others wait.
+ */
+
+import { sql, type Transaction } from "kysely";
+import { GinnelError } from "../../base/errors.ts";
+import type { Database } from "./database.ts";
+import { type Migration, MIGRATIONS } from "./migrations.ts";
+import type { Tables } from "./schema.ts";
+
+/** PostgreSQL's name for our lock: any number that nobody else uses. */
+const LOCK = 0x67_69_6e_6e;
+
+/** How to migrate. */
+export interface MigrateOptions {
+  readonly now: () => number;
+  /** Default: all. */
+  readonly migrations?: readonly Migration[];
+}
+
+/** Applies what is missing; returns the versions applied. Refuses a schema of a newer program. */
+export function migrate(
+  database: Database,
+  { now, migrations = MIGRATIONS }: MigrateOptions,
+): Promise<number[]> {
+  return database.writer.transaction().execute(async (tx) => {
+    if (database.kind === "postgres") await sql`SELECT pg_advisory_xact_lock(${LOCK}::bigint)`.execute(tx);
+    const applied = await readVersions(database, tx);
+    const known = new Set(migrations.map(({ version }) => version));
+    const newer = applied.find((version) => !known.has(version));
+    if (newer !== undefined) {
+      throw new GinnelError("ERR_SCHEMA_NEWER", `Cannot use this database: its schema has version ${newer}`, {
+        hint: "Run the release that made it, or a newer one",
+      });
+    }
+    const missing = migrations.filter(({ version }) => !applied.includes(version));
+    for (const { version, name, statements } of missing) {
+      for (const statement of statements(database.kind)) await sql.raw(statement).execute(tx);
+      await tx.insertInto("schema_migrations").values({ version, name, applied_at: now() }).execute();
+    }
+    return missing.map(({ version }) => version);
+  });
+}
+
+async function readVersions(database: Database, tx: Transaction<Tables>): Promise<number[]> {
+  const time = database.kind === "sqlite" ? "INTEGER" : "TIMESTAMPTZ";
+  await sql.raw(
+    `CREATE TABLE IF NOT EXISTS schema_migrations (
+      version INTEGER PRIMARY KEY, name TEXT NOT NULL, applied_at ${time} NOT NULL
+    )`,
+  ).execute(tx);
+  const rows = await tx.selectFrom("schema_migrations").select("version").orderBy("version").execute();
+  return rows.map(({ version }) => version);
+}
