@@ -111,6 +111,14 @@ export interface NetworkSummary {
   readonly roots: readonly string[];
 }
 
+/** A further version of an egress policy. */
+export interface PolicyRevision extends Omit<ResourceInputs["egress-policy"], "version"> {
+  /** Absent: the next whole number. */
+  readonly version?: string;
+  /** If given, the name it has already. */
+  readonly name?: string;
+}
+
 /** The network's administration. Refusals are values; a rejection means the database is away. */
 export interface AdminPort {
   list<K extends ResourceKind>(kind: K, query: AdminListQuery): Promise<AdminPage<Resource<K>>>;
@@ -140,7 +148,7 @@ export interface AdminPort {
   /** Makes a new version beside the one it follows. */
   revisePolicy(
     id: string,
-    input: ResourceInputs["egress-policy"],
+    input: PolicyRevision,
     context: WriteContext,
   ): Promise<Outcome<Resource<"egress-policy">>>;
   activatePolicy(

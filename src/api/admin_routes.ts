@@ -1,26 +1,84 @@
 /** All routes of administrators, mounted under `/api/v1` behind the gate. */
 
-import { createRoute, type OpenAPIHono, z } from "@hono/zod-openapi";
-import { VERSION } from "../base/version.ts";
+import type { OpenAPIHono } from "@hono/zod-openapi";
 import type { AdminPort } from "./admin_port.ts";
 import { type ApiEnv, createRouter } from "./env.ts";
+import { identityRoutes } from "./routes/identity_routes.ts";
+import { ipamRoutes } from "./routes/ipam_routes.ts";
+import { networkRoutes } from "./routes/network_routes.ts";
+import { policyRoutes } from "./routes/policy_routes.ts";
+import { presenceRoutes, sessionRoutes } from "./routes/presence_routes.ts";
+import { plainRoutes } from "./routes/resource_routes.ts";
+import { tokenRoutes } from "./routes/token_routes.ts";
+import { queryFlag } from "./schema/common.ts";
+import * as input from "./schema/inputs.ts";
+import * as output from "./schema/outputs.ts";
 
 /** Routes below `/api/v1`. */
-export function adminRoutes(_admin: AdminPort): OpenAPIHono<ApiEnv> {
+export function adminRoutes(admin: AdminPort): OpenAPIHono<ApiEnv> {
   const router = createRouter();
-  router.openapi(
-    createRoute({
-      method: "get",
-      path: "/version",
-      security: [{ bearer: [] }],
-      responses: {
-        200: {
-          description: "Of the controller",
-          content: { "application/json": { schema: z.object({ name: z.string(), version: z.string() }) } },
-        },
-      },
+  router.route("/", networkRoutes(admin));
+  router.route("/", presenceRoutes(admin));
+  router.route("/identities", identityRoutes(admin));
+  router.route(
+    "/services",
+    plainRoutes(admin, {
+      kind: "service",
+      collection: "services",
+      input: input.serviceInput,
+      edit: input.serviceEdit,
+      output: output.serviceOutput,
+      filters: { encryptionRequired: queryFlag },
+      hasAttributes: true,
     }),
-    (context) => context.json({ name: "ginnel", version: VERSION }, 200),
   );
+  router.route(
+    "/configs",
+    plainRoutes(admin, {
+      kind: "config",
+      collection: "configs",
+      input: input.configInput,
+      edit: input.configEdit,
+      output: output.configOutput,
+      filters: { type: output.configOutput.shape.type },
+    }),
+  );
+  router.route(
+    "/service-policies",
+    plainRoutes(admin, {
+      kind: "service-policy",
+      collection: "service-policies",
+      input: input.servicePolicyInput,
+      edit: input.servicePolicyEdit,
+      output: output.servicePolicyOutput,
+      filters: { type: output.servicePolicyOutput.shape.type },
+    }),
+  );
+  router.route("/policies", policyRoutes(admin));
+  router.route(
+    "/trust-domains",
+    plainRoutes(admin, {
+      kind: "trust-domain",
+      collection: "trust-domains",
+      input: input.trustDomainInput,
+      edit: input.trustDomainEdit,
+      output: output.trustDomainOutput,
+      filters: { disabled: queryFlag },
+    }),
+  );
+  router.route(
+    "/auth-providers",
+    plainRoutes(admin, {
+      kind: "auth-provider",
+      collection: "auth-providers",
+      input: input.authProviderInput,
+      edit: input.authProviderEdit,
+      output: output.authProviderOutput,
+      filters: { disabled: queryFlag, issuer: output.authProviderOutput.shape.issuer },
+    }),
+  );
+  router.route("/api-tokens", tokenRoutes(admin));
+  router.route("/sessions", sessionRoutes(admin));
+  router.route("/ipam", ipamRoutes(admin));
   return router;
 }

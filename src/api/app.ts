@@ -159,6 +159,8 @@ function answerError(error: unknown, logger: Logger): Response {
     const kind = HTTP_FAULTS[error.status] ?? "internal";
     if (kind !== "internal") return problem(kind, { detail: error.message });
   }
+  // The store's cursors are opaque here; one it cannot read is the caller's doing.
+  if (errorCode(error) === "ERR_CURSOR") return problem("invalid-input", { detail: errorMessage(error) });
   logger.error("api_request_failed", { code: errorCode(error), message: errorMessage(error) });
   return problem("internal");
 }

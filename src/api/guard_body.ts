@@ -49,8 +49,8 @@ export function guardBody(limitsOf: (path: string) => BodyLimits): MiddlewareHan
       return problem("unsupported-media-type", { detail: "Send plain application/json in UTF-8" });
     }
     const body = boundedBody(raw.body, limits);
-    const { url, method, headers, signal } = raw;
-    context.req.raw = new Request(url, { method, headers, signal, body: body.stream });
+    const { url, method, headers } = raw;
+    context.req.raw = new Request(url, { method, headers, body: body.stream });
     await next();
     // Readers wrap a stream's failure in errors of their own; what broke is known here.
     if (body.fault() !== undefined) context.res = bodyProblem(body.fault()!);

@@ -1,0 +1,91 @@
+/** Turns stored resources into answers: only what the caller may see, times as text, the revision as ETag. */
+
+import type { Principal } from "../core/network/access.ts";
+import type { Resource, ResourceKind, ResourceSpecs } from "../core/network/resources.ts";
+import type { AdminPage } from "./admin_port.ts";
+
+/** Shows a resource of one kind to a caller. */
+export type Presenter<K extends ResourceKind> = (resource: Resource<K>, to: Principal) => object;
+
+/** What each kind shows beside its name, id, revision and times. */
+const SPECS: { readonly [K in ResourceKind]: (spec: ResourceSpecs[K], to: Principal) => object } = {
+  "identity": ({ adminRole, externalId, ...spec }, to) => ({
+    ...pick(spec, [
+      "type",
+      "spiffeId",
+      "roleAttributes",
+      "derivedAttributes",
+      "disabled",
+      "origin",
+      "address",
+      "tags",
+    ]),
+    ...(seesAccess(to) ? { adminRole, externalId } : {}),
+  }),
+  "service": (spec) => pick(spec, ["configs", "encryptionRequired", "roleAttributes", "tags"]),
+  "config": (spec) => pick(spec, ["type", "data", "tags"]),
+  "service-policy": (spec) => pick(spec, ["type", "semantic", "identityRoles", "serviceRoles", "tags"]),
+  "egress-policy": (spec) => pick(spec, ["version", "description", "document", "active"]),
+  "trust-domain": (spec) => pick(spec, ["roots", "rules", "disabled"]),
+  "auth-provider": (spec) =>
+    pick(spec, ["issuer", "clientId", "scopes", "nameClaim", "rules", "requireMatch", "disabled"]),
+  "api-token": ({ expiresAt, ...spec }) => ({
+    ...pick(spec, ["role", "scopes", "bootstrap"]),
+    expiresAt: expiresAt === null ? null : isoTime(expiresAt),
+  }),
+};
+
+/** Whether a caller sees who has access to the API and which login an identity belongs to. */
+export function seesAccess({ role }: Principal): boolean {
+  return role === "admin";
+}
+
+/** A resource as JSON. */
+export function present<K extends ResourceKind>(resource: Resource<K>, to: Principal): object {
+  const { id, name, revision, createdAt, updatedAt, kind, spec } = resource;
+  return {
+    id,
+    name: kind === "egress-policy" ? policyName(name) : name,
+    ...SPECS[kind](spec, to),
+    revision,
+    createdAt: isoTime(createdAt),
+    updatedAt: isoTime(updatedAt),
+  };
+}
+
+/** An answer that is one resource, with its revision as ETag. */
+export function resourceAnswer<K extends ResourceKind>(
+  resource: Resource<K>,
+  { to, status = 200, headers = {} }: {
+    readonly to: Principal;
+    readonly status?: number;
+    readonly headers?: Readonly<Record<string, string>>;
+  },
+): Response {
+  return Response.json(present(resource, to), {
+    status,
+    headers: { ...headers, etag: `"${resource.revision}"` },
+  });
+}
+
+/** An answer that is one page. */
+export function pageAnswer<T>(page: AdminPage<T>, show: (entry: T) => object): Response {
+  return Response.json({
+    data: page.items.map(show),
+    meta: { cursor: page.cursor, total: page.total },
+  });
+}
+
+/** A time as text. */
+export function isoTime(milliseconds: number): string {
+  return new Date(milliseconds).toISOString();
+}
+
+/** A version of a policy is stored as `name@version`; people see the name. */
+function policyName(stored: string): string {
+  return stored.slice(0, stored.lastIndexOf("@"));
+}
+
+function pick<T extends object, F extends keyof T>(source: T, fields: readonly F[]): Pick<T, F> {
+  return Object.fromEntries(fields.map((field) => [field, source[field]])) as Pick<T, F>;
+}
