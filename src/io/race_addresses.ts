@@ -5,7 +5,8 @@
 
 import { isIP } from "node:net";
 import type { HostPort } from "../base/address.ts";
-import { sleep, withSignal } from "../base/async.ts";
+import { withSignal } from "../base/async.ts";
+import { race } from "../base/race.ts";
 import { resolveHost } from "./system/resolve_host.ts";
 
 /** How to try one address. */
@@ -24,23 +25,11 @@ export async function raceAddresses<T>(address: HostPort, options: RaceOptions<T
   signal.throwIfAborted();
   const { hostname } = address;
   const found = isIP(hostname) !== 0 ? [hostname] : await withSignal(resolve(hostname), signal);
-  let won = false;
-  const tryOne = async (host: string) => {
-    const connected = await options.attempt(host);
-    if (won || signal.aborted) options.discard(connected);
-    won = true;
-    return connected;
-  };
-  const attempts: Promise<T>[] = [];
-  for (const host of found.slice(0, MAX_ADDRESSES)) {
-    const attempt = tryOne(host);
-    attempts.push(attempt);
-    await headStart(attempt, signal);
-    if (won || signal.aborted) break;
-  }
-  return await withSignal(Promise.any(attempts), signal).catch((error) => {
-    throw error instanceof AggregateError ? error.errors[0] : error;
-  });
+  return await race(found.slice(0, MAX_ADDRESSES), { ...options, headStart: () => HEAD_START_MS }).catch(
+    (error) => {
+      throw error instanceof AggregateError ? error.errors[0] : error;
+    },
+  );
 }
 
 /** Milliseconds an attempt has to itself before the next one starts beside it. */
@@ -48,13 +37,3 @@ const HEAD_START_MS = 300;
 
 /** Most addresses of one name that are tried. */
 const MAX_ADDRESSES = 8;
-
-/** Resolves when the attempt has a result, or is no longer alone. */
-async function headStart(attempt: Promise<unknown>, signal: AbortSignal): Promise<void> {
-  const settled = new AbortController();
-  const settle = () => settled.abort();
-  attempt.then(settle, settle);
-  await sleep(HEAD_START_MS, { signal: AbortSignal.any([signal, settled.signal]) }).catch(ignore);
-}
-
-function ignore(): void {}

@@ -16,6 +16,7 @@ import { AVOID_HEADER, CONNECTOR_HEADER, INSTANCE_HEADER, SEALED_HEADER } from "
 import { SilentPeers } from "../shared/silent_peers.ts";
 import { FlowUnavailableError } from "./local_flow.ts";
 import { ParkedCarriers } from "./parked_carriers.ts";
+import { Patience } from "./patience.ts";
 import type { ConnectorChoice } from "./sessions.ts";
 
 /** What to ask for, and how long to wait. */
@@ -39,6 +40,7 @@ export interface FlowOffer {
 export class FlowAsker {
   readonly #logger: Logger;
   readonly #silent = new SilentPeers<RelayClient>();
+  readonly #patience = new Patience<RelayClient>();
   readonly #parked = new Map<RelayClient, ParkedCarriers>();
 
   constructor(options: { readonly logger: Logger }) {
@@ -50,14 +52,34 @@ export class FlowAsker {
     return this.#silent.last([...relays]);
   }
 
+  /** Milliseconds after which a relay that has not answered counts as slow. */
+  patience(relay: RelayClient): number {
+    return this.#patience.of(relay);
+  }
+
+  /** The relay is slow: from now on others go first, and if it gives no sign of life it is given up. */
+  doubt(relay: RelayClient): void {
+    this.#silent.add(relay);
+    void relay.check();
+  }
+
   /** Asks; rejects with `FlowUnavailableError` when the relay refuses, else with what went wrong on the way. */
   async ask(relay: RelayClient, wish: FlowWish): Promise<FlowOffer> {
+    const started = performance.now();
+    let asking: Promise<FlowOffer> | undefined;
     try {
-      const offer = await withDeadline(wish.timeout, (signal) => this.#ask(relay, { ...wish, signal }), wish);
+      const offer = await withDeadline(
+        wish.timeout,
+        (signal) => asking = this.#ask(relay, { ...wish, signal }),
+        wish,
+      );
       this.#silent.delete(relay);
+      this.#patience.answered(relay, performance.now() - started);
       return offer;
     } catch (error) {
-      if (error instanceof DeadlineError) this.#silent.add(relay);
+      // An answer that comes when it is no longer wanted must not stay open.
+      asking?.then(({ body }) => body.abort(), ignore);
+      if (error instanceof DeadlineError) this.doubt(relay);
       else if (error instanceof FlowUnavailableError) this.#silent.delete(relay);
       throw error;
     }
@@ -145,3 +167,5 @@ function refusedByRelay(status: number, proxyStatus: string | undefined): FlowUn
     details: reason?.details ?? `the relay answered ${status}`,
   });
 }
+
+function ignore(): void {}

@@ -1,19 +1,24 @@
 /**
- * Opens flows for local clients: checks the view, asks the relays in order, falls over to another connector or relay
- * when one fails, and seals everything end to end.
+ * Opens flows for local clients: checks the view, asks the relays in order, turns to another connector or relay when
+ * one fails or is slow, and seals everything end to end.
  */
 
+import { withSignal } from "../../base/async.ts";
 import type { ByteChannel } from "../../base/channel.ts";
 import { errorMessage } from "../../base/errors.ts";
 import type { Logger } from "../../base/log.ts";
+import { race } from "../../base/race.ts";
 import { FlowRefusedError } from "../../dataplane/errors.ts";
 import { openFlow } from "../../dataplane/flow.ts";
 import type { SealedChannel } from "../../dataplane/sealed_channel.ts";
+import type { Session } from "../../dataplane/session.ts";
 import type { RelayClient } from "../shared/relay_client.ts";
 import type { ViewHolder } from "../shared/view_holder.ts";
 import { FlowAsker, type FlowOffer } from "./flow_asker.ts";
+import { FlowWatch } from "./flow_watch.ts";
 import { type FlowTarget, FlowUnavailableError } from "./local_flow.ts";
 import type { SessionPool } from "./sessions.ts";
+import { TrackedChannel } from "./tracked_channel.ts";
 
 /** What a dialer needs. */
 export interface FlowDialerOptions {
@@ -24,11 +29,11 @@ export interface FlowDialerOptions {
   readonly logger: Logger;
 }
 
-/** Milliseconds a relay may take to answer a flow request when there is no other to ask. */
+/** Milliseconds a relay may take to answer a flow request: it asks several connectors, some of which keep silent. */
 const RELAY_TIMEOUT_MS = 15_000;
 
-/** The same while there is another: long enough for the relay to find one connector silent and ask the next. */
-const IMPATIENT_TIMEOUT_MS = 4_000;
+/** Milliseconds for the report of what our own view denies, which its client waits for. */
+const REPORT_TIMEOUT_MS = 1_500;
 
 /** Milliseconds a client waits for the first view after the agent's start. */
 const VIEW_WAIT_MS = 5_000;
@@ -36,7 +41,10 @@ const VIEW_WAIT_MS = 5_000;
 /** Port named in requests for services whose port nobody asked for. */
 const DEFAULT_PORT = 443;
 
-/** Connectors tried for one flow on one relay. */
+/** Milliseconds an opening flow waits before its relay is asked for a sign of life, and between such questions. */
+const DOUBT_MS = 500;
+
+/** Connectors tried for one flow. */
 const MAX_CONNECTORS = 4;
 
 /** Reasons for which another connector may do better. */
@@ -54,50 +62,68 @@ export class FlowDialer {
   readonly #options: FlowDialerOptions;
   readonly #live = new Set<LiveFlow>();
   readonly #asker: FlowAsker;
+  readonly #watch: FlowWatch<RelayClient>;
 
   constructor(options: FlowDialerOptions) {
     this.#options = options;
     this.#asker = new FlowAsker(options);
+    this.#watch = new FlowWatch({ onSilent: (relay) => this.#asker.doubt(relay) });
     options.views.onChange(() => this.#viewChanged());
   }
 
   /** Opens a flow; rejects with `FlowUnavailableError`, `FlowRefusedError` or the signal's reason. */
   async connect(target: FlowTarget, options: { readonly signal: AbortSignal }): Promise<ByteChannel> {
-    await this.#authorize(target, options.signal);
-    let failure: unknown = noRelay();
-    const relays = this.#usableRelays();
-    for (const relay of relays) {
-      const timeout = relay === relays.at(-1) ? RELAY_TIMEOUT_MS : IMPATIENT_TIMEOUT_MS;
+    const { signal } = options;
+    await this.#authorize(target, signal);
+    let relays = this.#usableRelays();
+    let refusal: FlowRefusedError | undefined;
+    const avoid: string[] = [];
+    for (;;) {
+      let way: Way;
       try {
-        return await this.#connectVia(relay, target, { ...options, timeout });
+        way = await this.#findWay(relays, { target, avoid, signal });
       } catch (error) {
-        options.signal.throwIfAborted();
-        this.#options.logger.debug("flow_failed", {
-          relay: relay.name,
-          service: target.service,
-          detail: errorMessage(error),
-        });
-        failure = error;
-        if (!mayTryElsewhere(error)) break;
+        signal.throwIfAborted();
+        // After a connector's refusal, "no other connector" says less than the refusal itself.
+        throw refusal ?? unavailable(error);
+      }
+      try {
+        return await this.#open(way, { target, signal });
+      } catch (error) {
+        way.body.abort(error);
+        signal.throwIfAborted();
+        this.#failed(way.relay, target, error);
+        if (!mayTryElsewhere(error)) throw error;
+        if (error instanceof FlowRefusedError) {
+          refusal ??= error;
+          if (avoid.length + 1 >= MAX_CONNECTORS) throw refusal;
+          avoid.push(way.connector.instance);
+        }
+        if (!(error instanceof FlowRefusedError && RETRIED_REASONS.has(error.reason))) {
+          relays = relays.filter((relay) => relay !== way.relay);
+          if (relays.length === 0) throw refusal ?? unavailable(error);
+        }
       }
     }
-    if (failure instanceof FlowUnavailableError || failure instanceof FlowRefusedError) throw failure;
-    throw new FlowUnavailableError(
-      { status: 502, error: "proxy_internal_error", details: errorMessage(failure) },
-      { cause: failure },
-    );
   }
 
   /** Lets go of what was kept ready for flows to come. */
   close(): void {
     this.#asker.close();
+    this.#watch.close();
   }
 
-  /** The relays that flows can go by, in the config's order; those that did not answer lately come last. */
+  /**
+   * The relays that flows can go by, in the config's order; those that did not answer lately come last, and before
+   * them those without a connection, to which only TLS may lead.
+   */
   #usableRelays(): RelayClient[] {
-    const relays = this.#options.relays()
-      .filter((relay) => relay.connection !== undefined || relay.tls.isForced);
-    return this.#asker.inOrder(relays);
+    const isConnected = ({ connection }: RelayClient) => connection !== undefined;
+    const relays = this.#options.relays();
+    return this.#asker.inOrder([
+      ...relays.filter(isConnected),
+      ...relays.filter((relay) => !isConnected(relay) && relay.tls.isForced),
+    ]);
   }
 
   async #authorize(target: FlowTarget, signal: AbortSignal): Promise<void> {
@@ -120,42 +146,48 @@ export class FlowDialer {
     const [relay] = this.#usableRelays();
     if (relay === undefined) return;
     try {
-      await this.#request(relay, target, { avoid: [], signal, timeout: IMPATIENT_TIMEOUT_MS });
+      await this.#request(relay, { target, avoid: [], signal, timeout: REPORT_TIMEOUT_MS });
     } catch (error) {
       this.#options.logger.debug("flow_denied", { service: target.service, detail: errorMessage(error) });
     }
   }
 
-  /** Tries one relay, and there one connector after the other while each fails for reasons of its own. */
-  async #connectVia(relay: RelayClient, target: FlowTarget, options: AskOptions): Promise<ByteChannel> {
-    const { signal } = options;
-    const avoid: string[] = [];
-    let refusal: FlowRefusedError | undefined;
-    for (;;) {
-      let offer: FlowOffer;
-      try {
-        offer = await this.#request(relay, target, { ...options, avoid });
-      } catch (error) {
-        // After a connector's refusal, "no other connector" says less than the refusal itself.
-        throw refusal ?? error;
-      }
-      try {
-        return await this.#open(relay, { ...offer, target, signal });
-      } catch (error) {
-        offer.body.abort(error);
-        const retry = error instanceof FlowRefusedError && RETRIED_REASONS.has(error.reason);
-        if (!retry || avoid.length + 1 >= MAX_CONNECTORS) throw error;
-        refusal ??= error;
-        avoid.push(offer.connector.instance);
-      }
+  /** The first way that is found over one of the relays; a slow one is not waited for while there are others. */
+  async #findWay(relays: readonly RelayClient[], wish: FlowWishes): Promise<Way> {
+    if (relays.length === 0) throw noRelay();
+    return await race(relays, {
+      signal: wish.signal,
+      headStart: (relay) => this.#asker.patience(relay),
+      attempt: async (relay, signal) => {
+        try {
+          return await this.#way(relay, { ...wish, signal });
+        } catch (error) {
+          if (!signal.aborted) this.#failed(relay, wish.target, error);
+          throw error;
+        }
+      },
+      discard: ({ body }) => body.abort(),
+      onSlow: (relay) => this.#asker.doubt(relay),
+      isFinal: (error) => !mayTryElsewhere(error),
+    });
+  }
+
+  /** Asks a relay, and meets the connector it chose. The connector has heard of no flow until it is opened. */
+  async #way(relay: RelayClient, wish: FlowWishes): Promise<Way> {
+    const offer = await this.#request(relay, { ...wish, timeout: RELAY_TIMEOUT_MS });
+    try {
+      const session = await withSignal(this.#options.sessions.get(relay, offer.connector), wish.signal);
+      return { ...offer, relay, session };
+    } catch (error) {
+      offer.body.abort(error);
+      throw error;
     }
   }
 
   /** Asks a relay for a flow; it chooses among the connectors that our view allows, and among no others. */
   async #request(
     relay: RelayClient,
-    target: FlowTarget,
-    options: AskOptions & { readonly avoid: readonly string[] },
+    { target, ...options }: FlowWishes & { readonly timeout: number },
   ): Promise<FlowOffer> {
     const { service, port = DEFAULT_PORT } = target;
     const offer = await this.#asker.ask(relay, { service, port, ...options });
@@ -169,32 +201,34 @@ export class FlowDialer {
   }
 
   async #open(
-    relay: RelayClient,
-    flow: FlowOffer & { readonly target: FlowTarget; readonly signal: AbortSignal },
+    way: Way,
+    { target, signal }: { readonly target: FlowTarget; readonly signal: AbortSignal },
   ): Promise<ByteChannel> {
-    const { body, connector, target, signal } = flow;
-    const session = await this.#options.sessions.get(relay, connector);
-    const channel = await openFlow({
-      channel: body,
-      session,
-      header: {
-        service: target.service,
-        protocol: "tcp",
-        port: target.port ?? DEFAULT_PORT,
-      },
-      signal,
-    });
-    return this.#track(channel, { service: target.service, connector: connector.uri });
+    const { relay, body, session, connector } = way;
+    const { service, port = DEFAULT_PORT } = target;
+    // The connector may be waiting for its upstream, or the relay be dead: only the relay itself can tell.
+    const doubting = setInterval(() => void relay.check(), DOUBT_MS);
+    try {
+      const header = { service, protocol: "tcp" as const, port };
+      const channel = await openFlow({ channel: body, session, header, signal });
+      return this.#track(channel, { service, connector: connector.uri, relay });
+    } finally {
+      clearInterval(doubting);
+    }
   }
 
   /** Watches a flow until its client lets go of it. */
-  #track(
-    channel: SealedChannel,
-    rights: { readonly service: string; readonly connector: string },
-  ): ByteChannel {
+  #track(channel: SealedChannel, { relay, ...rights }: FlowPlace): ByteChannel {
     const flow: LiveFlow = { ...rights, channel };
     this.#live.add(flow);
-    return new TrackedChannel(channel, () => this.#live.delete(flow));
+    return new TrackedChannel(channel, {
+      signs: this.#watch.enter(relay),
+      forget: () => this.#live.delete(flow),
+    });
+  }
+
+  #failed(relay: RelayClient, { service }: FlowTarget, error: unknown): void {
+    this.#options.logger.debug("flow_failed", { relay: relay.name, service, detail: errorMessage(error) });
   }
 
   #viewChanged(): void {
@@ -209,54 +243,23 @@ export class FlowDialer {
   }
 }
 
-/** Forgets the flow once it was aborted or both its directions have ended. */
-class TrackedChannel implements ByteChannel {
-  readonly #channel: SealedChannel;
-  readonly #forget: () => void;
-  #openDirections = 2;
-
-  constructor(channel: SealedChannel, forget: () => void) {
-    this.#channel = channel;
-    this.#forget = forget;
-  }
-
-  /** See {@linkcode SealedChannel.onBreak}. */
-  onBreak(callback: (error: Error) => void): () => void {
-    return this.#channel.onBreak(callback);
-  }
-
-  read(): Promise<Uint8Array<ArrayBuffer> | null> {
-    const reading = this.#channel.read();
-    reading.then((bytes) => {
-      if (bytes === null) this.#ended();
-    }, this.#forget);
-    return reading;
-  }
-
-  write(bytes: Uint8Array): Promise<void> {
-    return this.#channel.write(bytes);
-  }
-
-  async closeWrite(): Promise<void> {
-    await this.#channel.closeWrite();
-    this.#ended();
-  }
-
-  abort(reason?: unknown): void {
-    this.#channel.abort(reason);
-    this.#forget();
-  }
-
-  #ended(): void {
-    if (--this.#openDirections === 0) this.#forget();
-  }
+/** What a flow is wanted for, and which connector instances it is not wanted with again. */
+interface FlowWishes {
+  readonly target: FlowTarget;
+  readonly avoid: readonly string[];
+  readonly signal: AbortSignal;
 }
 
-/** How long to wait for a relay's answer. */
-interface AskOptions {
-  readonly signal: AbortSignal;
-  /** Milliseconds. */
-  readonly timeout: number;
+/** All that a flow needs before it is opened. */
+interface Way extends FlowOffer {
+  readonly relay: RelayClient;
+  readonly session: Session;
+}
+
+interface FlowPlace {
+  readonly service: string;
+  readonly connector: string;
+  readonly relay: RelayClient;
 }
 
 interface LiveFlow {
@@ -271,6 +274,18 @@ function noRelay(): FlowUnavailableError {
     error: "destination_unavailable",
     details: "no relay connected",
   });
+}
+
+/** What a client is told when no relay gave a flow: the last thing that was said of it, rather than what broke. */
+function unavailable(error: unknown): FlowUnavailableError {
+  const errors = error instanceof AggregateError ? error.errors : [error];
+  const said = errors.findLast((each) => each instanceof FlowUnavailableError);
+  if (said !== undefined) return said;
+  const cause = errors.at(-1);
+  return new FlowUnavailableError(
+    { status: 502, error: "proxy_internal_error", details: errorMessage(cause) },
+    { cause },
+  );
 }
 
 /** A refusal by policy is final; anything else may go better at another relay. */

@@ -184,17 +184,28 @@ export class RelayLink {
 
   /** Waits at a parked connection; resolves when a flow has come, or its time is over. Never rejects. */
   async #awaitFlow(body: ByteChannel, signal: AbortSignal): Promise<void> {
-    const end = () => body.abort();
+    let isOurs = false;
+    const end = () => {
+      isOurs = true;
+      body.abort();
+    };
     signal.addEventListener("abort", end, { once: true });
     const timer = setTimeout(end, PARK_LIFETIME_MS);
     try {
       const first = await body.read();
-      if (first !== null) void this.#options.flows.serve(prefixedChannel(body, first));
+      if (first === null) this.#doubt();
+      else void this.#options.flows.serve(prefixedChannel(body, first));
     } catch (error) {
+      if (!isOurs) this.#doubt();
       this.#options.logger.debug("parked_connection_ended", { detail: errorMessage(error) });
     } finally {
       clearTimeout(timer);
       signal.removeEventListener("abort", end);
     }
+  }
+
+  /** A parked connection ended before its time: of a killed relay that is the first trace. */
+  #doubt(): void {
+    void this.#options.client().check();
   }
 }

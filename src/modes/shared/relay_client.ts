@@ -18,6 +18,7 @@ import { type ViewMessage, viewMessageSchema } from "../../wire/control/messages
 import { H3_NO_ERROR } from "../../wire/h3/codes.ts";
 import { VIEW_PATH } from "../../wire/masque/uri.ts";
 import { LineReader } from "./line_reader.ts";
+import { hasSignOfLife } from "./sign_of_life.ts";
 import type { TlsCarrier } from "./tls_carrier.ts";
 import type { ViewHolder } from "./view_holder.ts";
 
@@ -53,9 +54,6 @@ export interface RelayClientOptions {
 
 /** Milliseconds for dialling and for the relay's first answer. */
 const CONNECT_TIMEOUT_MS = 10_000;
-
-/** Milliseconds for a sign of life. */
-const CHECK_TIMEOUT_MS = 5_000;
 
 /** A connection that lived this long (ms) resets the back-off. */
 const STABLE_MS = 10_000;
@@ -122,19 +120,20 @@ export class RelayClient {
     const connection = this.#connection;
     if (connection === undefined || this.#checking === connection) return;
     this.#checking = connection;
-    const signal = AbortSignal.timeout(CHECK_TIMEOUT_MS);
     const { authority } = this;
-    try {
-      // Any answer will do.
-      const init = { method: "HEAD", scheme: "https", authority, path: VIEW_PATH };
-      const { body } = await connection.request(init, { signal, end: true });
-      body.abort();
-    } catch (error) {
-      this.#options.logger.debug("relay_check_failed", { relay: this.name, detail: errorMessage(error) });
-      if (signal.aborted) await connection.close(H3_NO_ERROR, "no sign of life");
-    } finally {
-      if (this.#checking === connection) this.#checking = undefined;
-    }
+    const isAlive = await hasSignOfLife({
+      ask: async (signal) => {
+        // Any answer will do.
+        const init = { method: "HEAD", scheme: "https", authority, path: VIEW_PATH };
+        const { body } = await connection.request(init, { signal, end: true });
+        body.abort();
+      },
+      isRefused: (signal) => this.#draining ? Promise.resolve(false) : this.tls.isRefused(signal),
+    });
+    if (this.#checking === connection) this.#checking = undefined;
+    if (isAlive) return;
+    this.#options.logger.info("relay_silent", { relay: this.name });
+    await connection.close(H3_NO_ERROR, "no sign of life");
   }
 
   /** The `:authority` of requests to this relay. */

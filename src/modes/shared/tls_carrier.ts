@@ -45,6 +45,7 @@ export class TlsCarrier {
   #tokens = DIAL_BURST;
   #refilled: number;
   #avoidUntil = 0;
+  #hasDialled = false;
   #dials = 0;
   #fastest = Infinity;
 
@@ -70,7 +71,11 @@ export class TlsCarrier {
    * have to wait for its dial gets one only while dials are few.
    */
   async take(options: { readonly waiting?: boolean } = {}): Promise<ClientConnection | undefined> {
-    if (this.isForced) return await this.#options.dial(AbortSignal.timeout(DIAL_TIMEOUT_MS));
+    if (this.isForced) {
+      const connection = await this.#options.dial(AbortSignal.timeout(DIAL_TIMEOUT_MS));
+      this.#hasDialled = true;
+      return connection;
+    }
     if (!this.isWorthwhile || !this.#spend(options.waiting ? DIAL_BURST / 2 : 1)) return undefined;
     const started = this.#now();
     try {
@@ -83,21 +88,41 @@ export class TlsCarrier {
     }
   }
 
+  /** Whether nobody listens any more where a dial succeeded before. It dials, unless it never did. */
+  async isRefused(signal: AbortSignal): Promise<boolean> {
+    if (!this.#hasDialled) return false;
+    try {
+      const connection = await this.#options.dial(
+        AbortSignal.any([signal, AbortSignal.timeout(DIAL_TIMEOUT_MS)]),
+      );
+      await connection.close(0, "");
+      return false;
+    } catch (error) {
+      return error instanceof Deno.errors.ConnectionRefused;
+    }
+  }
+
   /** The path may be another one: judges it anew. */
   reset(): void {
+    this.#hasDialled = false;
+    this.#avoidUntil = 0;
+    this.#judgeAnew();
+  }
+
+  #judgeAnew(): void {
     this.#dials = 0;
     this.#fastest = Infinity;
-    this.#avoidUntil = 0;
   }
 
   #judge(dialTime: number): void {
+    this.#hasDialled = true;
     this.#dials++;
     this.#fastest = Math.min(this.#fastest, dialTime);
     if (this.#dials >= DIALS_JUDGED && this.#fastest > FAST_DIAL_MS) this.#avoid("path too long");
   }
 
   #avoid(reason: string): void {
-    this.reset();
+    this.#judgeAnew();
     this.#avoidUntil = this.#now() + RETRY_MS;
     this.#options.logger.info("tls_carrier_unused", { reason, retrySeconds: RETRY_MS / 1_000 });
   }

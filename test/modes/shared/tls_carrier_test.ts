@@ -3,6 +3,8 @@ import { SILENT_LOGGER } from "../../../src/base/log.ts";
 import type { ClientConnection } from "../../../src/dataplane/carrier.ts";
 import { type CarrierChoice, TlsCarrier } from "../../../src/modes/shared/tls_carrier.ts";
 
+const NEVER = new AbortController().signal;
+
 /** A carrier over a clock that only moves when a dial takes time or a test says so. */
 class Bench {
   time = 0;
@@ -18,7 +20,7 @@ class Bench {
         this.dials++;
         if (this.dialTakes instanceof Error) return Promise.reject(this.dialTakes);
         this.time += this.dialTakes;
-        return Promise.resolve({} as ClientConnection);
+        return Promise.resolve({ close: () => Promise.resolve() } as unknown as ClientConnection);
       },
       logger: SILENT_LOGGER,
       now: () => this.time,
@@ -76,4 +78,26 @@ Deno.test("one fast dial outweighs any number of slow ones, until the path may b
   bench.carrier.reset();
   assert.equal(await bench.take(8), 8);
   assert.equal(bench.carrier.isWorthwhile, false, "a long path");
+});
+
+Deno.test("a refused dial counts only where one succeeded before, on this path", async () => {
+  for (const choice of ["auto", "tls"] as const) {
+    const bench = new Bench(choice);
+    bench.dialTakes = new Deno.errors.ConnectionRefused("refused");
+    assert.equal(await bench.carrier.isRefused(NEVER), false);
+    assert.equal(bench.dials, 0);
+    bench.dialTakes = 1;
+    await bench.take(1);
+    assert.equal(await bench.carrier.isRefused(NEVER), false);
+    bench.dialTakes = new Deno.errors.ConnectionRefused("refused");
+    assert.equal(await bench.carrier.isRefused(NEVER), true);
+    // A flow that was refused the same way must not make it forget.
+    await bench.take(1).catch(() => {});
+    assert.equal(await bench.carrier.isRefused(NEVER), true);
+    bench.dialTakes = new Deno.errors.TimedOut("no answer");
+    assert.equal(await bench.carrier.isRefused(NEVER), false);
+    bench.carrier.reset();
+    bench.dialTakes = new Deno.errors.ConnectionRefused("refused");
+    assert.equal(await bench.carrier.isRefused(NEVER), false);
+  }
 });

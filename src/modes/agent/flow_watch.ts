@@ -1,0 +1,98 @@
+/**
+ * Notices when the relay of running flows falls silent: something was sent through it, nothing has come back since, and
+ * nothing comes for any other flow either. Then there is reason to ask it for a sign of life, without which its flows
+ * would hang until QUIC's idle time-out.
+ */
+
+/** Milliseconds between looks. */
+const LOOK_MS = 500;
+
+/** Silent looks until the first question; twice as many until each further one, for flows that only ever send. */
+const FIRST_LOOKS = 2;
+
+/** Most silent looks between questions: then they cost what QUIC's keep-alive does. */
+const MOST_LOOKS = 20;
+
+/** Watches relays as long as they carry flows. */
+export class FlowWatch<R> {
+  readonly #onSilent: (relay: R) => void;
+  readonly #watched = new Map<R, Watched>();
+  #timer: ReturnType<typeof setInterval> | undefined;
+
+  constructor(options: { readonly onSilent: (relay: R) => void }) {
+    this.#onSilent = options.onSilent;
+  }
+
+  /** Begins to watch a flow of a relay. */
+  enter(relay: R): FlowSigns {
+    let watched = this.#watched.get(relay);
+    if (watched === undefined) {
+      this.#watched.set(relay, watched = { flows: new Set(), heard: false, looks: 0, patience: FIRST_LOOKS });
+    }
+    this.#timer ??= setInterval(() => this.#look(), LOOK_MS);
+    return new FlowSigns(watched, () => {
+      if (watched.flows.size > 0) return;
+      this.#watched.delete(relay);
+      if (this.#watched.size === 0) this.close();
+    });
+  }
+
+  /** Looks no more. */
+  close(): void {
+    clearInterval(this.#timer);
+    this.#timer = undefined;
+  }
+
+  #look(): void {
+    for (const [relay, watched] of this.#watched) {
+      const isSilent = !watched.heard && [...watched.flows].some((flow) => flow.isWaiting);
+      watched.heard = false;
+      if (!isSilent) {
+        watched.looks = 0;
+        watched.patience = FIRST_LOOKS;
+      } else if (++watched.looks >= watched.patience) {
+        watched.looks = 0;
+        watched.patience = Math.min(2 * watched.patience, MOST_LOOKS);
+        this.#onSilent(relay);
+      }
+    }
+  }
+}
+
+/** What one flow tells about its relay; each call costs next to nothing. */
+export class FlowSigns {
+  /** Whether something was sent since something came. */
+  isWaiting = false;
+  readonly #relay: Watched;
+  readonly #onLeave: () => void;
+
+  constructor(relay: Watched, onLeave: () => void) {
+    relay.flows.add(this);
+    this.#relay = relay;
+    this.#onLeave = onLeave;
+  }
+
+  spoke(): void {
+    this.isWaiting = true;
+  }
+
+  heard(): void {
+    this.isWaiting = false;
+    this.#relay.heard = true;
+  }
+
+  /** The flow has ended. */
+  leave(): void {
+    if (this.#relay.flows.delete(this)) this.#onLeave();
+  }
+}
+
+interface Watched {
+  readonly flows: Set<FlowSigns>;
+  /** Whether anything came since the last look. */
+  heard: boolean;
+  /** Silent looks in a row. */
+  looks: number;
+  /** Silent looks until the next question. */
+  patience: number;
+}
