@@ -16,6 +16,8 @@ export interface RelayReport {
   readonly sessions: readonly SessionRecord[];
   readonly audit: readonly AuditFact[];
   readonly status: RelayStatus;
+  /** The relay has just started: sessions it left open before are over. */
+  readonly isFirst?: boolean;
 }
 
 /** Largest number of sessions, and of audit facts, in one report. */

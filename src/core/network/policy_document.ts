@@ -4,8 +4,9 @@
  */
 
 import type { PolicyDocument, PolicyIdentity, PolicyService, ServicePolicy } from "../policy/document.ts";
-import type { NamedSpec, NetworkIdentity, NetworkService, NetworkState } from "./state.ts";
-import type { ServicePolicySpec } from "./resources.ts";
+import type { ServicePolicySpec, TrustDomainSpec } from "./resources.ts";
+import type { NamedSpec, NetworkService, NetworkState } from "./state.ts";
+import { splitSpiffeId, workloadAttributes } from "./workload_rules.ts";
 
 /**
  * The policy document of a state. Disabled identities are not in it: compile it with `declaredOnly`, so that who is
@@ -13,17 +14,21 @@ import type { ServicePolicySpec } from "./resources.ts";
  */
 export function toPolicyDocument(state: NetworkState): PolicyDocument {
   return {
-    identities: remember(IDENTITIES, state.identities, toIdentities),
+    identities: remember(
+      remember(IDENTITIES, state.identities, () => new WeakMap<object, readonly PolicyIdentity[]>()),
+      state.trustDomains,
+      () => toIdentities(state),
+    ),
     services: remember(SERVICES, state.services, toServices),
     servicePolicies: remember(POLICIES, state.servicePolicies, toPolicies),
   };
 }
 
-const IDENTITIES = new WeakMap<object, readonly PolicyIdentity[]>();
-const SERVICES = new WeakMap<object, readonly PolicyService[]>();
-const POLICIES = new WeakMap<object, readonly ServicePolicy[]>();
+const IDENTITIES = new WeakMap<object, WeakMap<object, readonly PolicyIdentity[]>>();
+const SERVICES = new WeakMap<NetworkState["services"], readonly PolicyService[]>();
+const POLICIES = new WeakMap<NetworkState["servicePolicies"], readonly ServicePolicy[]>();
 
-function remember<K extends object, V>(memory: WeakMap<object, V>, key: K, make: (key: K) => V): V {
+function remember<K extends object, V>(memory: WeakMap<K, V>, key: K, make: (key: K) => V): V {
   let value = memory.get(key);
   if (value === undefined) {
     value = make(key);
@@ -32,18 +37,28 @@ function remember<K extends object, V>(memory: WeakMap<object, V>, key: K, make:
   return value;
 }
 
-function toIdentities(identities: ReadonlyMap<string, NamedSpec<NetworkIdentity>>): PolicyIdentity[] {
+function toIdentities({ identities, trustDomains }: NetworkState): PolicyIdentity[] {
+  const domains = new Map([...trustDomains.values()].map(({ name, spec }) => [name, spec]));
   const list: PolicyIdentity[] = [];
   for (const { name, spec } of identities.values()) {
     if (spec.disabled) continue;
-    const roleAttributes = spec.derivedAttributes.length === 0
-      ? spec.roleAttributes
-      : [...spec.roleAttributes, ...spec.derivedAttributes];
-    const entry = { id: spec.spiffeId, roleAttributes };
-    // A workload's path may look like `agent/alice`: its name must never stand for one of the network's own.
-    list.push(spec.type === "workload" ? { ...entry, name: `workload/${name}` } : entry);
+    const { spiffeId: id, roleAttributes } = spec;
+    if (spec.type === "workload") {
+      const derived = rulesFor(id, domains);
+      if (derived === undefined) continue;
+      // A workload's path may look like `agent/alice`: its name must never stand for one of the network's own.
+      list.push({ id, name: `workload/${name}`, roleAttributes: [...roleAttributes, ...derived] });
+    } else if (spec.derivedAttributes.length === 0) list.push({ id, roleAttributes });
+    else list.push({ id, roleAttributes: [...roleAttributes, ...spec.derivedAttributes] });
   }
   return list;
+}
+
+/** By its domain's rules as they are now: with its domain or its rule a workload loses what they gave it. */
+function rulesFor(id: string, domains: ReadonlyMap<string, TrustDomainSpec>): readonly string[] | undefined {
+  const parts = splitSpiffeId(id);
+  const domain = parts && domains.get(parts.domain);
+  return domain && workloadAttributes(domain, parts.path);
 }
 
 function toServices(services: ReadonlyMap<string, NamedSpec<NetworkService>>): PolicyService[] {
