@@ -14,7 +14,7 @@ import {
 } from "@peculiar/x509";
 import { X509Certificate as PlatformCertificate } from "node:crypto";
 import { IdentityError } from "./errors.ts";
-import { decodePem } from "./pem.ts";
+import { decodePem, isOneDerSequence } from "./pem.ts";
 
 /** What a certificate says; nothing in it is verified yet. */
 export interface Certificate {
@@ -56,7 +56,8 @@ export function parseCertificate(der: Uint8Array): Certificate {
     throw malformed(`it has ${der.length} bytes, more than ${MAX_CERTIFICATE_LENGTH}`);
   }
   const bytes = new Uint8Array(der);
-  assertOneDerSequence(bytes);
+  // Both parsers accept bytes after the certificate, which could then mean different things to different readers.
+  if (!isOneDerSequence(bytes)) throw malformed("it is not exactly one DER sequence");
   try {
     // The platform's parser goes first: it is fast and refuses BER that is not DER.
     return readCertificate(bytes, new PlatformCertificate(bytes));
@@ -74,18 +75,6 @@ export function parseCertificatesPem(pem: string): Certificate[] {
 /** Tells whether a key usage flag is set. */
 export function hasKeyUsage(certificate: Certificate, flag: number): boolean {
   return certificate.keyUsage !== undefined && (certificate.keyUsage & flag) !== 0;
-}
-
-/** Both parsers accept bytes after the certificate, which could then mean different things to different readers. */
-function assertOneDerSequence(bytes: Uint8Array): void {
-  const [tag, length, high, low] = bytes;
-  const isLong = length === 0x82;
-  const declared = isLong
-    ? 4 + ((high ?? 0) << 8) + (low ?? 0)
-    : length === 0x81
-    ? 3 + (high ?? 0)
-    : 2 + (length ?? 0);
-  if (tag !== 0x30 || declared !== bytes.length) throw malformed("it is not exactly one DER sequence");
 }
 
 function readCertificate(der: Uint8Array<ArrayBuffer>, platform: PlatformCertificate): Certificate {

@@ -31,6 +31,7 @@ export type ProofErrorCode =
   | "ERR_PROOF_ALGORITHM"
   | "ERR_PROOF_SIGNATURE"
   | "ERR_PROOF_AUDIENCE"
+  | "ERR_PROOF_SESSION"
   | "ERR_PROOF_EXPIRED"
   | "ERR_PROOF_NOT_YET_VALID"
   | "ERR_PROOF_LIFETIME"
@@ -93,7 +94,8 @@ export type IdentityFileErrorCode =
   | "ERR_IDENTITY_FILE_UNWRITABLE"
   | "ERR_IDENTITY_KEY_MISMATCH"
   | "ERR_KEY_FILE_READABLE"
-  | "ERR_CA_LIFETIME";
+  | "ERR_CA_LIFETIME"
+  | "ERR_CA_ROLLOVER";
 
 /** Every code an {@linkcode IdentityError} can carry. */
 export type IdentityErrorCode =

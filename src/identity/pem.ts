@@ -5,7 +5,7 @@
 import { IdentityError } from "./errors.ts";
 
 /** Armour labels in use. */
-export type PemLabel = "CERTIFICATE" | "PRIVATE KEY";
+export type PemLabel = "CERTIFICATE" | "CERTIFICATE REQUEST" | "PRIVATE KEY";
 
 const BASE64 = /^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$/;
 
@@ -29,6 +29,13 @@ export function decodePem(label: PemLabel, text: string): Uint8Array<ArrayBuffer
   }
   if (blocks.length === 0) throw malformed(label);
   return blocks;
+}
+
+/** Tells whether these bytes are one DER sequence and nothing behind it, by the lengths that certificates have. */
+export function isOneDerSequence(bytes: Uint8Array): boolean {
+  const [tag, length = 0, high = 0, low = 0] = bytes;
+  const declared = length === 0x82 ? 4 + (high << 8) + low : length === 0x81 ? 3 + high : 2 + length;
+  return tag === 0x30 && declared === bytes.length;
 }
 
 /** Standard base64 with padding. */

@@ -9,6 +9,7 @@ import {
   ExtendedKeyUsage,
   ExtendedKeyUsageExtension,
   type Extension,
+  type JsonGeneralNames,
   KeyUsagesExtension,
   SubjectAlternativeNameExtension,
   SubjectKeyIdentifierExtension,
@@ -17,14 +18,17 @@ import {
 } from "@peculiar/x509";
 import { createPrivateKey } from "node:crypto";
 import { toHex } from "../base/bytes.ts";
+import { formatIp, parseIp } from "../base/ip.ts";
 import { type Certificate, KEY_USAGE, parseCertificatesPem } from "./certificate.ts";
 import { IdentityError } from "./errors.ts";
+import { exportPrivateKey, generateKeyPair, KEY_ALGORITHM } from "./key_pair.ts";
 import { decodePem, encodePem } from "./pem.ts";
 import {
   type IdentityKind,
   isServerKind,
   makeSpiffeId,
   parseTrustDomainUri,
+  SERVER_NAME_SUFFIX,
   serverName,
   type SpiffeId,
   trustDomainUri,
@@ -43,6 +47,8 @@ export interface CaBundle {
 /** A freshly issued certificate, with its private key if the CA generated it. */
 export interface IssuedCertificate {
   readonly id: SpiffeId;
+  /** Upper-case hexadecimal. */
+  readonly serial: string;
   readonly certificatePem: string;
   readonly privateKeyPem: string | undefined;
   /** Milliseconds since the epoch. */
@@ -54,8 +60,11 @@ export interface IssueOptions {
   readonly kind: IdentityKind;
   readonly name: string;
   readonly now: number;
+  /** Fractions are fine. */
   readonly days: number;
   readonly publicKey?: CryptoKey;
+  /** Only for controllers: further names by which browsers and programs outside the network reach them. */
+  readonly names?: readonly string[];
 }
 
 /** Certificates start this long before they are made, so that a node whose clock is behind accepts them. */
@@ -65,7 +74,6 @@ const BACKDATE_MILLISECONDS = 5 * 60_000;
 export const MAX_DAYS = 36_500;
 
 const DAY_MILLISECONDS = 24 * 60 * 60_000;
-const ECDSA_P256 = { name: "ECDSA", namedCurve: "P-256" };
 const ECDSA_SHA256 = { name: "ECDSA", hash: "SHA-256" };
 
 /** Room for one intermediate: an online controller may later issue under this CA. */
@@ -80,7 +88,7 @@ export async function createCa(
 ): Promise<CaBundle> {
   const { trustDomain, now, days } = options;
   const uri = trustDomainUri(trustDomain);
-  const keys = await generateKeys();
+  const keys = await generateKeyPair();
   const certificate = await X509CertificateGenerator.createSelfSigned({
     serialNumber: randomSerial(),
     name: [{ CN: [trustDomain.slice(0, MAX_NAME_ATTRIBUTE)] }, { O: ["Ginnel CA"] }],
@@ -136,7 +144,7 @@ export async function issueCertificate(ca: CaBundle, options: IssueOptions): Pro
       },
     );
   }
-  const keys = options.publicKey === undefined ? await generateKeys() : undefined;
+  const keys = options.publicKey === undefined ? await generateKeyPair() : undefined;
   const publicKey = options.publicKey ?? keys!.publicKey;
   const caCertificate = parseCertificatesPem(ca.certificatePem)[0]!;
   const certificate = await X509CertificateGenerator.create({
@@ -147,10 +155,15 @@ export async function issueCertificate(ca: CaBundle, options: IssueOptions): Pro
     publicKey,
     signingKey: ca.privateKey,
     signingAlgorithm: ECDSA_SHA256,
-    extensions: await leafExtensions(id, { publicKey, issuerKey: await caCertificate.publicKey() }),
+    extensions: await leafExtensions(id, {
+      publicKey,
+      issuerKey: await caCertificate.publicKey(),
+      names: extraNames(options),
+    }),
   });
   return {
     id,
+    serial: certificate.serialNumber.toUpperCase(),
     certificatePem: certificatePem(certificate),
     privateKeyPem: keys === undefined ? undefined : await exportPrivateKey(keys.privateKey),
     notAfter: certificate.notAfter.getTime(),
@@ -163,7 +176,7 @@ export async function importPrivateKey(pem: string, certificate: Certificate): P
   let matches: boolean;
   try {
     const der = decodePem("PRIVATE KEY", pem)[0]!;
-    key = await crypto.subtle.importKey("pkcs8", der, ECDSA_P256, false, ["sign"]);
+    key = await crypto.subtle.importKey("pkcs8", der, KEY_ALGORITHM, false, ["sign"]);
     matches = certificate.platform.checkPrivateKey(createPrivateKey(pem));
   } catch {
     // The cause is dropped on purpose: a parser's message may quote the key.
@@ -181,20 +194,37 @@ export async function importPrivateKey(pem: string, certificate: Certificate): P
   return key;
 }
 
+/** A name under the network's own suffix would let its bearer pose as another server of the network. */
+function extraNames({ kind, names = [] }: IssueOptions): JsonGeneralNames {
+  const isTaken = (name: string) => `.${name.toLowerCase()}`.endsWith(SERVER_NAME_SUFFIX);
+  if (names.length > 0 && (kind !== "controller" || names.some(isTaken))) {
+    throw new RangeError(
+      "Cannot issue these names: only a controller has some, and none of the network's own",
+    );
+  }
+  return names.map((name) => {
+    const address = parseIp(name);
+    return address === undefined ? { type: "dns", value: name } : { type: "ip", value: formatIp(address) };
+  });
+}
+
 async function leafExtensions(
   id: SpiffeId,
-  keys: { readonly publicKey: CryptoKey; readonly issuerKey: CryptoKey },
+  options: {
+    readonly publicKey: CryptoKey;
+    readonly issuerKey: CryptoKey;
+    readonly names: JsonGeneralNames;
+  },
 ): Promise<Extension[]> {
-  const uri = { type: "url" as const, value: id.uri };
+  const own: JsonGeneralNames = [{ type: "url", value: id.uri }];
+  if (isServerKind(id.kind)) own.push({ type: "dns", value: serverName(id.kind, id.name) });
   return [
     new BasicConstraintsExtension(false, undefined, true),
     new KeyUsagesExtension(KEY_USAGE.digitalSignature, true),
     new ExtendedKeyUsageExtension([ExtendedKeyUsage.serverAuth, ExtendedKeyUsage.clientAuth]),
-    new SubjectAlternativeNameExtension(
-      isServerKind(id.kind) ? [uri, { type: "dns", value: serverName(id.kind, id.name) }] : [uri],
-    ),
-    await SubjectKeyIdentifierExtension.create(keys.publicKey),
-    await AuthorityKeyIdentifierExtension.create(keys.issuerKey),
+    new SubjectAlternativeNameExtension([...own, ...options.names]),
+    await SubjectKeyIdentifierExtension.create(options.publicKey),
+    await AuthorityKeyIdentifierExtension.create(options.issuerKey),
   ];
 }
 
@@ -209,14 +239,6 @@ function validity(
     notBefore: new Date(now - BACKDATE_MILLISECONDS),
     notAfter: new Date(now + days * DAY_MILLISECONDS),
   };
-}
-
-function generateKeys(): Promise<CryptoKeyPair> {
-  return crypto.subtle.generateKey(ECDSA_P256, true, ["sign", "verify"]);
-}
-
-async function exportPrivateKey(key: CryptoKey): Promise<string> {
-  return encodePem("PRIVATE KEY", new Uint8Array(await crypto.subtle.exportKey("pkcs8", key)));
 }
 
 function certificatePem(certificate: X509Certificate): string {

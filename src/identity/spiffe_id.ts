@@ -22,7 +22,7 @@ export interface SpiffeId {
 }
 
 /** The DNS suffix of server names: no public CA may issue it, so only the network's own CA can vouch for one. */
-const SERVER_NAME_SUFFIX = ".ginnel.internal";
+export const SERVER_NAME_SUFFIX = ".ginnel.internal";
 
 /** Kinds that are servers: their names are DNS labels and their certificates carry a DNS name too. */
 const SERVER_KINDS: readonly SpiffeId["kind"][] = ["relay", "controller"];

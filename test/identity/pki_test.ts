@@ -44,6 +44,23 @@ Deno.test("issueCertificate() gives a DNS name to relays only", async () => {
   }
 });
 
+Deno.test("issueCertificate() gives further names to controllers only, and none of the network's own", async () => {
+  const options = { kind: "controller", name: "controller-1", now: NOW, days: 1 } as const;
+  const names = ["controller.example", "10.0.0.5", "2001:db8::5"];
+  const { certificatePem, serial } = await issueCertificate(CA, { ...options, names });
+  const certificate = new X509Certificate(certificatePem);
+  for (const name of names) assert.ok(certificate.checkHost(name) ?? certificate.checkIP(name), name);
+  assert.equal(
+    certificate.checkHost("controller-1.controller.ginnel.internal"),
+    "controller-1.controller.ginnel.internal",
+  );
+  assert.equal(serial, certificate.serialNumber);
+  for (const name of ["relay-1.relay.ginnel.internal", "Relay-1.Relay.GINNEL.internal", "ginnel.internal"]) {
+    await assert.rejects(() => issueCertificate(CA, { ...options, names: [name] }), RangeError, name);
+  }
+  await assert.rejects(() => issueCertificate(CA, { ...options, kind: "relay", names }), RangeError);
+});
+
 Deno.test("issueCertificate() certifies a key that never left its owner", async () => {
   const { publicKey } = await generateKeys();
   const issued = await issueCertificate(CA, { kind: "agent", name: "a", now: NOW, days: 1, publicKey });
