@@ -267,7 +267,7 @@ export class AuditSpool implements AsyncDisposable {
     const { source, now = Date.now } = this.#options;
     const facts = lost.map(([reason, count]): AuditFact => ({
       time: now(),
-      event: "admin",
+      event: "close",
       who: source,
       target: "audit/relay",
       outcome: "lost",

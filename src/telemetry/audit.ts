@@ -63,6 +63,8 @@ export interface AuditOptions {
   readonly capacity?: number;
   /** Milliseconds since the epoch; default `Date.now`. */
   readonly now?: () => number;
+  /** Gets every record too, also those that this log has no room for: how records reach a controller. */
+  readonly forward?: (record: AuditRecord, time: number) => void;
 }
 
 /** The audit log. Queue policy: drop the newest, and say how many. */
@@ -104,6 +106,7 @@ export class AuditLog implements AsyncDisposable {
 
   /** Queues a record. Never waits, never throws. */
   record(record: AuditRecord): void {
+    this.#options.forward?.(record, this.#now());
     if (this.#closing.signal.aborted || this.#lines.length >= (this.#options.capacity ?? DEFAULT_CAPACITY)) {
       this.#dropped++;
       return;
@@ -134,8 +137,12 @@ export class AuditLog implements AsyncDisposable {
     return this.close();
   }
 
+  #now(): number {
+    return (this.#options.now ?? Date.now)();
+  }
+
   #push(fields: object): void {
-    const now = (this.#options.now ?? Date.now)();
+    const now = this.#now();
     if (now !== this.#clock.now) this.#clock = { now, text: new Date(now).toISOString() };
     this.#lines.push(JSON.stringify({ time: this.#clock.text, type: "audit", ...fields }) + "\n");
   }

@@ -150,3 +150,16 @@ Deno.test("AuditLog.open() names the file it cannot write", async () => {
     return true;
   });
 });
+
+Deno.test("every record is forwarded with its time, also what the log itself has no room for", async () => {
+  const sink = new FakeSink();
+  const forwarded: [AuditRecord, number][] = [];
+  const forward = (record: AuditRecord, time: number) => forwarded.push([record, time]);
+  const audit = new AuditLog(sink, { logger: SILENT_LOGGER, now: () => 7, capacity: 1, forward });
+  audit.record(RECORD);
+  audit.record({ ...RECORD, event: "deny" });
+  await audit.close();
+  assert.deepEqual(forwarded, [[RECORD, 7], [{ ...RECORD, event: "deny" }, 7]]);
+  assert.equal(sink.records.length, 2);
+  assert.equal(sink.records[1]?.["event"], "dropped");
+});
