@@ -9,7 +9,7 @@ import type { ByteChannel } from "../base/channel.ts";
 /** How a {@linkcode ChannelDuplex} is bound. */
 export interface ChannelDuplexOptions {
   readonly channel: ByteChannel;
-  /** Most bytes it takes from the channel in its whole life; one more destroys it. */
+  /** Most bytes it takes from the channel, unless more are granted; one more destroys it. */
   readonly maxReadBytes: number;
 }
 
@@ -22,6 +22,11 @@ export class ChannelDuplex extends Duplex {
     super();
     this.#channel = options.channel;
     this.#budget = options.maxReadBytes;
+  }
+
+  /** Lets it take this many bytes from now on. */
+  grant(bytes: number): void {
+    this.#budget = bytes;
   }
 
   override _read(): void {

@@ -1,9 +1,13 @@
 /**
  * The end-to-end session between an agent and a connector. Its handshake yields one secret, from which every
- * flow's keys come; its stream then stays open as the session's sign of life.
+ * flow's keys come; its stream then stays open as the session's sign of life, and for renewed certificates.
  */
 
 import { toHex } from "../base/bytes.ts";
+import { revoked } from "../identity/chain.ts";
+import { IdentityError } from "../identity/errors.ts";
+import type { Identity } from "../identity/identity_file.ts";
+import { verifyRenewal } from "../identity/renewal.ts";
 import type { SpiffeId } from "../identity/spiffe_id.ts";
 import { DataplaneError } from "./errors.ts";
 import { deriveFlowKeys, deriveSessionId, type FlowKeys } from "./flow_keys.ts";
@@ -11,10 +15,12 @@ import { ReplayWindow } from "./replay_window.ts";
 import {
   type Handshake,
   type HandshakeOptions,
-  type SessionRole,
+  MAX_STREAM_BYTES,
   shakeHandsAsAgent,
   shakeHandsAsConnector,
 } from "./session_handshake.ts";
+import { SessionRenewer } from "./session_renewal.ts";
+import { chainTrust, type SessionRole, type SessionTrust, trustOf, verifyPeer } from "./session_trust.ts";
 
 /** What the agent gives to its session. */
 export interface OpenSessionOptions extends HandshakeOptions {
@@ -31,7 +37,7 @@ export interface Session extends AsyncDisposable {
   readonly self: string;
   /** The authenticated other end. */
   readonly peer: SpiffeId;
-  /** Serial number of the peer's certificate, upper-case hexadecimal, for revocation. */
+  /** Serial number of the peer's newest certificate, upper-case hexadecimal. */
   readonly peerSerial: string;
   /** Milliseconds since the epoch at which the first of both certificates expires and the session ends. */
   readonly notAfter: number;
@@ -45,6 +51,10 @@ export interface Session extends AsyncDisposable {
   acceptFlowId(flowId: bigint): boolean;
   /** Derives the keys of one flow, seen from our side. */
   flowKeys(flowId: bigint): FlowKeys;
+  /** Shows the peer our newer certificate, so that the session outlives the one it was made with. */
+  renew(identity: Identity): void;
+  /** Trust or the list of what is revoked has changed: ends the session unless its peer would still be let in. */
+  recheck(): void;
   /** Calls back when the session ends, at once if it has; returns the way to forget it. */
   onClose(callback: (reason: string) => void): () => void;
   /** Ends the session and all its flows. Idempotent. */
@@ -72,13 +82,19 @@ class LiveSession implements Session {
   readonly role: SessionRole;
   readonly self: string;
   readonly peer: SpiffeId;
-  readonly peerSerial: string;
-  readonly notAfter: number;
   readonly closed: Promise<string>;
   readonly #parts: HandshakeOptions & Handshake;
   readonly #replayWindow = new ReplayWindow();
   readonly #callbacks = new Set<(reason: string) => void>();
   readonly #resolveClosed: (reason: string) => void;
+  readonly #renewer: SessionRenewer;
+  /** That under which the peer's chain was verified. */
+  #trust: SessionTrust;
+  /** What the peer showed last. */
+  #peerChain: readonly Uint8Array[];
+  #peerSerial: string;
+  #peerNotAfter: number;
+  #ownNotAfter: number;
   #closeReason: string | undefined;
   #nextFlowId = 0n;
   #expiry: ReturnType<typeof setTimeout> | undefined;
@@ -88,13 +104,35 @@ class LiveSession implements Session {
     this.role = role;
     this.self = identity.id.uri;
     this.peer = peer.id;
-    this.peerSerial = peer.serial;
-    this.notAfter = Math.min(identity.notAfter, peer.notAfter);
+    this.#trust = trustOf(parts);
+    this.#peerChain = peer.chainDer;
+    this.#peerSerial = peer.serial;
+    this.#peerNotAfter = peer.notAfter;
+    this.#ownNotAfter = identity.notAfter;
     this.id = toHex(deriveSessionId(secret));
     this.#parts = parts;
+    this.#renewer = new SessionRenewer({
+      session: this.id,
+      peer: peer.id.uri,
+      now: parts.now ?? Date.now,
+      send: (bytes) => void parts.socket.write(bytes),
+      accept: (proof) => this.#acceptRenewal(proof),
+      onRenewed: (until) => {
+        this.#ownNotAfter = Math.max(this.#ownNotAfter, until);
+        this.#awaitExpiry();
+      },
+    });
     ({ promise: this.closed, resolve: this.#resolveClosed } = Promise.withResolvers<string>());
     this.#watch();
     this.#awaitExpiry();
+  }
+
+  get peerSerial(): string {
+    return this.#peerSerial;
+  }
+
+  get notAfter(): number {
+    return Math.min(this.#ownNotAfter, this.#peerNotAfter);
   }
 
   get isClosed(): boolean {
@@ -114,6 +152,29 @@ class LiveSession implements Session {
     return deriveFlowKeys(this.#parts.secret, { flowId, role: this.role });
   }
 
+  renew(identity: Identity): void {
+    const { isRenewable } = this.#parts;
+    if (isRenewable && identity.id.uri === this.self && identity.notAfter > this.#ownNotAfter) {
+      this.#renewer.offer(identity);
+    }
+  }
+
+  recheck(): void {
+    const { now = Date.now } = this.#parts;
+    const trust = trustOf(this.#parts);
+    if (trust.isRevoked?.({ id: this.peer, serial: this.#peerSerial })) {
+      return this.close("the peer's certificate was revoked");
+    }
+    const isKnown = trust.roots === this.#trust.roots && trust.foreign === this.#trust.foreign;
+    if (isKnown) return;
+    this.#trust = trust;
+    const chain = this.#peerChain;
+    verifyPeer(chain, { trust, role: this.role, now: now() }).catch(() => {
+      // Another chain was verified meanwhile, under the present trust.
+      if (chain === this.#peerChain) this.close("the peer's certificate is no longer trusted");
+    });
+  }
+
   onClose(callback: (reason: string) => void): () => void {
     if (this.#closeReason !== undefined) callback(this.#closeReason);
     else this.#callbacks.add(callback);
@@ -124,6 +185,7 @@ class LiveSession implements Session {
     if (this.#closeReason !== undefined) return;
     this.#closeReason = reason;
     clearTimeout(this.#expiry);
+    this.#renewer.close();
     this.#parts.secret.fill(0);
     this.#endStream();
     for (const callback of this.#callbacks) callback(reason);
@@ -153,16 +215,50 @@ class LiveSession implements Session {
     socket.resume();
   }
 
-  /** Nothing may come after the hellos; the end of the stream is the end of the session. */
+  /** Only renewals may come after the hellos; the end of the stream is the end of the session. */
   #watch(): void {
-    const { socket, duplex } = this.#parts;
-    socket.on("data", () => this.close("unexpected bytes from the peer"));
+    const { socket, duplex, isRenewable } = this.#parts;
+    socket.on("data", (bytes) => {
+      if (this.isClosed) return;
+      if (!isRenewable) return this.close("unexpected bytes from the peer");
+      try {
+        this.#renewer.receive(bytes);
+      } catch {
+        // What is wrong with them is the peer's affair.
+        this.close("unexpected bytes from the peer");
+      }
+    });
     socket.on("end", () => this.close("ended by the peer"));
     socket.on("close", () => this.close("stream lost"));
     duplex.on("close", () => this.close("stream lost"));
   }
 
+  /** Takes the peer's newer certificate; what it proves must be later than what is known, so nothing counts twice. */
+  async #acceptRenewal(proof: string): Promise<number> {
+    const { now = Date.now, duplex } = this.#parts;
+    const chain = await verifyRenewal(proof, {
+      subject: this.peer.uri,
+      audience: this.self,
+      session: this.id,
+      now: now(),
+      ...chainTrust(trustOf(this.#parts), this.role),
+    });
+    // Revoked while its proof was judged.
+    if (trustOf(this.#parts).isRevoked?.(chain)) throw revoked(chain.id);
+    if (chain.notAfter <= this.#peerNotAfter) {
+      throw new IdentityError("ERR_PROOF_REPLAYED", "Cannot accept the renewal: it brings nothing newer");
+    }
+    this.#peerChain = chain.chainDer;
+    this.#peerSerial = chain.serial;
+    this.#peerNotAfter = chain.notAfter;
+    duplex.grant(MAX_STREAM_BYTES);
+    this.#awaitExpiry();
+    return chain.notAfter;
+  }
+
   #awaitExpiry(): void {
+    clearTimeout(this.#expiry);
+    if (this.isClosed) return;
     const { now = Date.now } = this.#parts;
     const remaining = this.notAfter - now();
     if (remaining <= 0) return this.close("certificate expired");

@@ -10,17 +10,18 @@ import { connect, createServer, type PeerCertificate, type TLSSocket } from "nod
 import { concat, equalBytes } from "../base/bytes.ts";
 import type { ByteChannel } from "../base/channel.ts";
 import { errorMessage } from "../base/errors.ts";
-import { type CertificateReference, type VerifiedChain, verifyChain } from "../identity/chain.ts";
+import type { VerifiedChain } from "../identity/chain.ts";
 import type { SpiffeId } from "../identity/spiffe_id.ts";
 import { ChannelDuplex } from "./channel_duplex.ts";
 import { DataplaneError } from "./errors.ts";
 import { deriveSessionSecret, SESSION_RANDOM_LENGTH } from "./flow_keys.ts";
+import { type SessionRole, type SessionTrust, trustOf, verifyPeer } from "./session_trust.ts";
 
-/** The protocol that both ends name in the handshake (ALPN): another version is another name. */
-export const SESSION_PROTOCOL = "ginnel-e2e/1";
-
-/** Which end of a session we are. */
-export type SessionRole = "agent" | "connector";
+/**
+ * The protocols that an end names in the handshake (ALPN), the best first: in version 2 either end may renew its
+ * certificate while the session lives, in version 1 nothing may follow the hellos.
+ */
+export const SESSION_PROTOCOLS = ["ginnel-e2e/2", "ginnel-e2e/1"] as const;
 
 /** The parts of an identity that a session shows and proves; `Identity` has them all. */
 export interface SessionIdentity {
@@ -32,16 +33,14 @@ export interface SessionIdentity {
 }
 
 /** What each end brings to the handshake. */
-export interface HandshakeOptions {
+export interface HandshakeOptions extends SessionTrust {
   /** The stream through the relay; the session owns it from here on. */
   readonly channel: ByteChannel;
   readonly identity: SessionIdentity;
-  /** The network's root certificates, PEM. */
-  readonly roots: readonly string[];
+  /** Whom to trust from now on, where that may change while the session lives; it then stands for the above. */
+  readonly trust?: () => SessionTrust;
   /** Milliseconds since the epoch; default `Date.now`. */
   readonly now?: () => number;
-  /** Asked about the peer's certificate during the handshake. */
-  readonly isRevoked?: (certificate: CertificateReference) => boolean;
   /** Ends the handshake early; use `AbortSignal.timeout`. It has no effect on the finished session. */
   readonly signal?: AbortSignal;
 }
@@ -50,13 +49,18 @@ export interface HandshakeOptions {
 export interface Handshake {
   readonly secret: Uint8Array<ArrayBuffer>;
   readonly peer: VerifiedChain;
+  /** Whether both ends know how to renew their certificates. */
+  readonly isRenewable: boolean;
   readonly socket: TLSSocket;
   /** What the socket runs on; destroying it aborts the channel. */
   readonly duplex: ChannelDuplex;
 }
 
-/** Most bytes a peer may send on a session's stream, in its whole life: handshake, chain, hello, tickets. */
-const MAX_STREAM_BYTES = 65_536;
+/**
+ * Most bytes a peer may send on a session's stream: handshake, chain, hello, tickets, and renewals, of which each one that
+ * is accepted grants as many again.
+ */
+export const MAX_STREAM_BYTES = 65_536;
 
 /** Most certificates taken from a peer. */
 const MAX_CHAIN_LENGTH = 4;
@@ -64,6 +68,9 @@ const MAX_CHAIN_LENGTH = 4;
 /** First byte of the hello messages; 32 random bytes follow. */
 const HELLO = { connector: 1, agent: 2 } as const satisfies Record<SessionRole, number>;
 const HELLO_LENGTH = 1 + SESSION_RANDOM_LENGTH;
+
+/** The kinds of identity that open sessions. */
+const CALLERS: ReadonlySet<SpiffeId["kind"]> = new Set(["agent", "user", "workload"]);
 
 /** Never resolved: the peer is named by its SPIFFE ID, but TLS wants some server name. */
 const SERVER_NAME = "connector.ginnel.internal";
@@ -76,7 +83,7 @@ export function shakeHandsAsAgent(
     role: "agent",
     start: startClient,
     assertPeer: (peer) => {
-      if (peer.kind !== "connector") throw wrongKind(peer);
+      if (peer.kind !== "connector" && peer.kind !== "workload") throw wrongKind(peer);
       if (peer.uri === options.expectPeer) return;
       throw new DataplaneError(
         "ERR_SESSION_PEER_MISMATCH",
@@ -86,13 +93,13 @@ export function shakeHandsAsAgent(
   });
 }
 
-/** Connector side, the TLS server: any agent or user of the network; what it may dial is decided per flow. */
+/** Connector side, the TLS server: any agent, user or workload; what it may dial is decided per flow. */
 export function shakeHandsAsConnector(options: HandshakeOptions): Promise<Handshake> {
   return shakeHands(options, {
     role: "connector",
     start: startServer,
     assertPeer: (peer) => {
-      if (peer.kind !== "agent" && peer.kind !== "user") throw wrongKind(peer);
+      if (!CALLERS.has(peer.kind)) throw wrongKind(peer);
     },
   });
 }
@@ -132,26 +139,30 @@ async function shakeHands(options: HandshakeOptions, side: Side): Promise<Handsh
 async function converse(duplex: ChannelDuplex, options: HandshakeOptions & Side): Promise<Handshake> {
   const { identity, role } = options;
   const socket = await options.start(duplex, tlsCredentials(options));
-  assertTls(socket);
-  const peer = await verifyPeer(socket, options);
+  const isRenewable = assertTls(socket) === SESSION_PROTOCOLS[0];
+  const { now = Date.now } = options;
+  const peer = await verifyPeer(peerChain(socket), { trust: trustOf(options), role, now: now() });
   options.assertPeer(peer.id);
   const randoms = await exchangeHellos(socket, role);
   const [agent, connector] = role === "agent"
     ? [identity.id.uri, peer.id.uri]
     : [peer.id.uri, identity.id.uri];
-  return { secret: deriveSessionSecret({ ...randoms, agent, connector }), peer, socket, duplex };
+  const secret = deriveSessionSecret({ ...randoms, agent, connector });
+  return { secret, peer, isRenewable, socket, duplex };
 }
 
 type TlsCredentials = ReturnType<typeof tlsCredentials>;
 
-function tlsCredentials({ identity, roots }: HandshakeOptions) {
+function tlsCredentials({ identity, ...options }: HandshakeOptions) {
+  const { roots, foreign = [] } = trustOf(options);
   return {
     cert: identity.certificatePem,
     key: identity.privateKeyPem,
-    ca: [...roots],
+    // Which of them may vouch for whom, our own verification says.
+    ca: [...roots, ...foreign.flatMap((trust) => trust.roots)],
     minVersion: "TLSv1.3" as const,
     maxVersion: "TLSv1.3" as const,
-    ALPNProtocols: [SESSION_PROTOCOL],
+    ALPNProtocols: [...SESSION_PROTOCOLS],
     rejectUnauthorized: true,
   };
 }
@@ -185,33 +196,17 @@ function startServer(duplex: ChannelDuplex, credentials: TlsCredentials): Promis
   });
 }
 
-function assertTls(socket: TLSSocket): void {
+/** Returns the protocol that both ends chose. */
+function assertTls(socket: TLSSocket): string {
   if (!socket.authorized) {
     throw new DataplaneError("ERR_SESSION_UNTRUSTED", "The peer's certificate is not authorized");
   }
-  const protocol = `${socket.getProtocol()} ${socket.alpnProtocol}`;
-  if (protocol !== `TLSv1.3 ${SESSION_PROTOCOL}`) {
-    throw new DataplaneError("ERR_SESSION_HANDSHAKE", `End-to-end handshake chose ${protocol}`);
+  const protocol = SESSION_PROTOCOLS.find((name) => name === socket.alpnProtocol);
+  if (socket.getProtocol() !== "TLSv1.3" || protocol === undefined) {
+    const chosen = `${socket.getProtocol()} ${socket.alpnProtocol}`;
+    throw new DataplaneError("ERR_SESSION_HANDSHAKE", `End-to-end handshake chose ${chosen}`);
   }
-}
-
-/** Verifies the peer's chain ourselves: TLS checks signatures and dates but knows nothing of SPIFFE. */
-async function verifyPeer(
-  socket: TLSSocket,
-  options: HandshakeOptions & { readonly role: SessionRole },
-): Promise<VerifiedChain> {
-  const { roots, role, isRevoked, now = Date.now } = options;
-  try {
-    return await verifyChain({
-      chain: peerChain(socket),
-      roots,
-      now: now(),
-      purpose: role === "agent" ? "server" : "client",
-      ...(isRevoked === undefined ? {} : { isRevoked }),
-    });
-  } catch (cause) {
-    throw new DataplaneError("ERR_SESSION_UNTRUSTED", `Peer refused: ${errorMessage(cause)}`, { cause });
-  }
+  return protocol;
 }
 
 /** The leaf and its intermediates; a root at the end is left out, for ours are the ones that count. */

@@ -41,6 +41,8 @@ export interface VerifiedChain {
   readonly notAfter: number;
   /** Serial number of the leaf, upper-case hexadecimal. */
   readonly serial: string;
+  /** The leaf and its intermediates, DER. */
+  readonly chainDer: readonly Uint8Array[];
 }
 
 /** How to verify a chain. */
@@ -94,6 +96,7 @@ export async function verifyChain(options: VerifyChainOptions): Promise<Verified
     notBefore: Math.max(...path.map((certificate) => certificate.notBefore)),
     notAfter: Math.min(...path.map((certificate) => certificate.notAfter)),
     serial: leaf.serial,
+    chainDer: chain.map(({ der }) => der),
   };
   if (isRevoked?.({ id, serial: leaf.serial })) throw revoked(id);
   return verified;

@@ -7,24 +7,19 @@ import { createHash } from "node:crypto";
 import { base64url } from "jose";
 import { z } from "zod";
 import { assertValidity } from "./certificate_checks.ts";
-import {
-  type CertificateReference,
-  MAX_CHAIN_LENGTH,
-  revoked,
-  type VerifiedChain,
-  verifyChain,
-} from "./chain.ts";
-import { IdentityError, type ProofErrorCode } from "./errors.ts";
+import { type CertificateReference, revoked, type VerifiedChain, verifyChain } from "./chain.ts";
 import type { ForeignTrust, Identity } from "./identity_file.ts";
+import { CLOCK_TOLERANCE_SECONDS } from "./jws.ts";
+import { decodeBase64 } from "./pem.ts";
 import {
-  CLOCK_TOLERANCE_SECONDS,
-  JwsError,
-  type JwsFault,
-  readJwsHeader,
-  signJws,
-  verifyJws,
-} from "./jws.ts";
-import { decodeBase64, encodeBase64 } from "./pem.ts";
+  assertWindow,
+  CommonClaims,
+  commonClaims,
+  readClaims,
+  readX5c,
+  refuseProof,
+  signProof,
+} from "./proof_token.ts";
 import { ReplayCache, type ReplayCacheOptions } from "./replay_cache.ts";
 import type { SpiffeId } from "./spiffe_id.ts";
 
@@ -76,15 +71,6 @@ export interface ProofVerifierOptions extends ProofTrust {
 /** The `typ` of a proof: no other token of the network can pass for one. */
 export const PROOF_TYPE = "ginnel-proof+jwt";
 
-/** Largest proof accepted, in bytes; ours have about 1,300. */
-export const MAX_PROOF_LENGTH = 8192;
-
-/** Longest life of a proof that a verifier accepts, in seconds. */
-const MAX_PROOF_LIFETIME_SECONDS = 60;
-
-/** The life that proofs are given, in seconds: enough for a slow handshake. */
-export const PROOF_LIFETIME_SECONDS = 30;
-
 /**
  * A restarted verifier accepts proofs made up to this long before it started, in seconds: for clocks a little behind and
  * proofs made while it was starting. Older ones might have been used with its predecessor.
@@ -96,44 +82,24 @@ const MAX_CACHED_CHAINS = 4096;
 
 const JTI_LENGTH = 16;
 
-const ProofHeader = z.object({
-  typ: z.literal(PROOF_TYPE),
-  x5c: z.array(z.string()).min(1).max(MAX_CHAIN_LENGTH + 1),
-});
-
 const TOKEN_NAME = z.string().regex(/^[A-Za-z0-9_-]{16,43}$/);
 
-const ProofClaims = z.object({
-  iss: z.string(),
-  sub: z.string(),
-  aud: z.string(),
-  iat: z.int(),
-  exp: z.int(),
-  nbf: z.int().optional(),
+const ProofClaims = CommonClaims.extend({
   jti: TOKEN_NAME,
   group: TOKEN_NAME.optional(),
 });
 
 type ProofClaims = z.output<typeof ProofClaims>;
 
-const encodedChains = new WeakMap<Identity, readonly string[]>();
-
 /** Makes a proof for one relay; send it once, within half a minute, as `Authorization: Bearer`. */
 export async function createProof(options: CreateProofOptions): Promise<string> {
   const { identity, audience, now, group, rng = crypto.getRandomValues.bind(crypto) } = options;
-  const iat = Math.floor(now / 1000);
   const claims: ProofClaims = {
-    iss: identity.id.uri,
-    sub: identity.id.uri,
-    aud: audience,
-    iat,
-    exp: iat + PROOF_LIFETIME_SECONDS,
+    ...commonClaims({ identity, audience, now }),
     jti: base64url.encode(rng(new Uint8Array(JTI_LENGTH))),
     ...(group === undefined ? {} : { group }),
   };
-  let x5c = encodedChains.get(identity);
-  if (x5c === undefined) encodedChains.set(identity, x5c = identity.chainDer.map(encodeBase64));
-  return await signJws(claims, { key: identity.privateKey, header: { typ: PROOF_TYPE, x5c: [...x5c] } });
+  return await signProof(claims, { identity, type: PROOF_TYPE });
 }
 
 /**
@@ -163,21 +129,21 @@ export class ProofVerifier {
 
   /** Returns who is asking; throws an `IdentityError` whose code says why not. */
   async verify(token: string): Promise<VerifiedProof> {
-    if (token.length > MAX_PROOF_LENGTH) {
-      throw refuse("ERR_PROOF_TOO_LARGE", `it has ${token.length} characters, more than ${MAX_PROOF_LENGTH}`);
-    }
-    const x5c = readX5c(token);
+    const x5c = readX5c(token, PROOF_TYPE);
     let chain = await this.#verifiedChain(x5c);
-    const claims = await readClaims(token, chain.publicKey);
+    const claims = await readClaims(token, { key: chain.publicKey, schema: ProofClaims });
     if (claims.sub !== chain.id.uri || claims.iss !== chain.id.uri) {
-      throw refuse("ERR_SUBJECT_MISMATCH", "its subject or issuer is not the certificate's SPIFFE ID");
+      throw refuseProof("ERR_SUBJECT_MISMATCH", "its subject or issuer is not the certificate's SPIFFE ID");
     }
     if (claims.aud !== this.#options.audience) {
-      throw refuse("ERR_PROOF_AUDIENCE", `it is for another relay than ${this.#options.audience}`);
+      throw refuseProof("ERR_PROOF_AUDIENCE", `it is for another relay than ${this.#options.audience}`);
     }
     this.#assertTime(claims, this.#options.now());
     if (await this.#options.admits?.({ id: chain.id, serial: chain.serial }) === false) {
-      throw refuse("ERR_IDENTITY_NOT_ADMITTED", `the network does not know ${chain.id.uri}, or disabled it`);
+      throw refuseProof(
+        "ERR_IDENTITY_NOT_ADMITTED",
+        `the network does not know ${chain.id.uri}, or disabled it`,
+      );
     }
     // While this waited, trust or the list of what is revoked may have changed: the present ones count.
     chain = await this.#verifiedChain(x5c);
@@ -222,24 +188,10 @@ export class ProofVerifier {
   }
 
   #assertTime(claims: ProofClaims, now: number): void {
-    const { iat, exp, nbf = iat } = claims;
-    const seconds = now / 1000;
-    if (exp <= iat || exp - iat > MAX_PROOF_LIFETIME_SECONDS) {
-      throw refuse("ERR_PROOF_LIFETIME", `it must live for 1 to ${MAX_PROOF_LIFETIME_SECONDS} seconds`);
-    }
-    if (Math.max(iat, nbf) > seconds + CLOCK_TOLERANCE_SECONDS) {
-      throw refuse(
-        "ERR_PROOF_NOT_YET_VALID",
-        "it was made in the future",
-        "Check the clocks of both machines",
-      );
-    }
-    if (exp + CLOCK_TOLERANCE_SECONDS <= seconds) {
-      throw refuse("ERR_PROOF_EXPIRED", "it has expired", "Check the clocks of both machines");
-    }
+    assertWindow(claims, now);
     // The replay cache starts empty with the verifier: a proof from before that may have been used already.
-    if (iat < this.#startedAt - START_GRACE_SECONDS) {
-      throw refuse("ERR_PROOF_BEFORE_START", "it was made before this relay started");
+    if (claims.iat < this.#startedAt - START_GRACE_SECONDS) {
+      throw refuseProof("ERR_PROOF_BEFORE_START", "it was made before this relay started");
     }
   }
 
@@ -249,51 +201,15 @@ export class ProofVerifier {
       case "fresh":
         return;
       case "replayed":
-        throw refuse("ERR_PROOF_REPLAYED", "it was used before");
+        throw refuseProof("ERR_PROOF_REPLAYED", "it was used before");
       case "expired":
-        throw refuse("ERR_PROOF_EXPIRED", "it has expired");
+        throw refuseProof("ERR_PROOF_EXPIRED", "it has expired");
       case "full":
-        throw refuse(
+        throw refuseProof(
           "ERR_REPLAY_CACHE_FULL",
           "too many proofs were used in the last minute",
           "Try again in a minute",
         );
     }
   }
-}
-
-function readX5c(token: string): readonly string[] {
-  try {
-    const result = ProofHeader.safeParse(readJwsHeader(token));
-    if (!result.success) throw new JwsError("malformed", { cause: result.error });
-    return result.data.x5c;
-  } catch (error) {
-    throw fromJws(error);
-  }
-}
-
-async function readClaims(token: string, key: CryptoKey): Promise<ProofClaims> {
-  try {
-    const result = ProofClaims.safeParse(await verifyJws(token, key));
-    if (!result.success) throw new JwsError("malformed", { cause: result.error });
-    return result.data;
-  } catch (error) {
-    throw fromJws(error);
-  }
-}
-
-const FAULTS: Readonly<Record<JwsFault, readonly [ProofErrorCode, string]>> = {
-  malformed: ["ERR_PROOF_MALFORMED", "it is not a proof"],
-  algorithm: ["ERR_PROOF_ALGORITHM", "its algorithm is not ES256"],
-  signature: ["ERR_PROOF_SIGNATURE", "the certificate's key did not sign it"],
-};
-
-function fromJws(error: unknown): unknown {
-  if (!(error instanceof JwsError)) return error;
-  const [code, reason] = FAULTS[error.fault];
-  return refuse(code, reason);
-}
-
-function refuse(code: ProofErrorCode, reason: string, hint?: string): IdentityError {
-  return new IdentityError(code, `Cannot accept the proof: ${reason}`, hint === undefined ? {} : { hint });
 }

@@ -5,7 +5,7 @@ import { connect, createServer } from "node:tls";
 import type { ByteChannel } from "../../src/base/channel.ts";
 import { ChannelDuplex } from "../../src/dataplane/channel_duplex.ts";
 import { acceptSession, openSession } from "../../src/dataplane/session.ts";
-import { SESSION_PROTOCOL, type SessionIdentity } from "../../src/dataplane/session_handshake.ts";
+import { SESSION_PROTOCOLS, type SessionIdentity } from "../../src/dataplane/session_handshake.ts";
 import { channelPair } from "../support/channel_pair.ts";
 import { sessionPair } from "../support/session_pair.ts";
 import { testNetwork } from "../support/test_network.ts";
@@ -232,10 +232,10 @@ Deno.test("garbage instead of TLS is refused by both ends", async () => {
   assert.equal(codeOf(connector), "ERR_SESSION_HANDSHAKE");
 });
 
-Deno.test("bytes after the hello messages end the session", async () => {
+Deno.test("bytes after the hello messages of version 1 end the session", async () => {
   const [near, far] = channelPair();
   const accepting = acceptSession({ channel: far, identity: site, roots: network.roots });
-  const socket = rawClient(near, alice);
+  const socket = rawClient(near, alice, { ALPNProtocols: ["ginnel-e2e/1"] });
   socket.once("data", () => socket.write(Uint8Array.of(2, ...new Uint8Array(32))));
   const connector = await accepting;
   socket.write("more");
@@ -336,6 +336,6 @@ function tlsOptions(identity: SessionIdentity) {
     cert: identity.certificatePem,
     key: identity.privateKeyPem,
     ca: [...network.roots],
-    ALPNProtocols: [SESSION_PROTOCOL],
+    ALPNProtocols: [...SESSION_PROTOCOLS],
   };
 }

@@ -104,17 +104,18 @@ export async function forge(options: ForgeOptions = {}): Promise<Forged> {
 export interface TestNetwork {
   readonly ca: CaBundle;
   readonly authority: Awaited<ReturnType<typeof createAuthority>>;
-  identity(kind: IdentityKind, name: string): Promise<Identity>;
+  /** Makes an identity that is valid for a day, or for `seconds` from now on where those are given. */
+  identity(kind: IdentityKind, name: string, options?: { readonly seconds?: number }): Promise<Identity>;
 }
 
 /** Makes a network whose identities are valid for a day from `now`. */
 export async function createTestNetwork(trustDomain = DOMAIN, now = NOW): Promise<TestNetwork> {
   const ca = await createCa({ trustDomain, now, days: 30 });
   const authority = await createAuthority();
-  const identity = async (kind: IdentityKind, name: string) => {
-    const options = { kind, name, now, days: 1, authorities: [authority.publicJwk] };
-    const { text } = await issueIdentity(ca, options);
-    return await parseIdentity(text, { source: "test", now });
+  const identity: TestNetwork["identity"] = async (kind, name, { seconds } = {}) => {
+    const life = seconds === undefined ? { now, days: 1 } : { now: Date.now(), days: seconds / 86_400 };
+    const { text } = await issueIdentity(ca, { kind, name, ...life, authorities: [authority.publicJwk] });
+    return await parseIdentity(text, { source: "test", now: life.now });
   };
   return { ca, authority, identity };
 }

@@ -7,12 +7,11 @@ import { issueCertificate } from "../../src/identity/pki.ts";
 import { decodePem, encodeBase64 } from "../../src/identity/pem.ts";
 import {
   createProof,
-  MAX_PROOF_LENGTH,
-  PROOF_LIFETIME_SECONDS,
   PROOF_TYPE,
   ProofVerifier,
   type ProofVerifierOptions,
 } from "../../src/identity/proof.ts";
+import { MAX_PROOF_LENGTH, PROOF_LIFETIME_SECONDS } from "../../src/identity/proof_token.ts";
 import { createTestNetwork, DOMAIN, forge, NOW, rejectsWith } from "./forge.ts";
 
 const SECOND = 1000;

@@ -5,8 +5,7 @@ import { SILENT_LOGGER } from "../../../src/base/log.ts";
 import { DEFAULT_RELAY_LIMITS, type RelayLimits } from "../../../src/core/limits.ts";
 import type { CloseInfo, RequestHead, ServerConnection } from "../../../src/dataplane/carrier.ts";
 import { parseCertificatesPem } from "../../../src/identity/certificate.ts";
-import { issueIdentity } from "../../../src/identity/issue_identity.ts";
-import { type Identity, parseIdentity } from "../../../src/identity/identity_file.ts";
+import type { Identity } from "../../../src/identity/identity_file.ts";
 import { createProof, ProofVerifier } from "../../../src/identity/proof.ts";
 import { Peers } from "../../../src/modes/relay/peers.ts";
 import { createTestNetwork } from "../../identity/forge.ts";
@@ -196,16 +195,8 @@ async function admitted(
   return connection;
 }
 
-async function issue(name: string, seconds: number): Promise<Identity> {
-  const now = Date.now();
-  const { text } = await issueIdentity(network.ca, {
-    kind: "agent",
-    name,
-    now,
-    days: seconds / 86_400,
-    authorities: [network.authority.publicJwk],
-  });
-  return await parseIdentity(text, { source: "test", now });
+function issue(name: string, seconds: number): Promise<Identity> {
+  return network.identity("agent", name, { seconds });
 }
 
 function prove(identity: Identity, group?: string): Promise<string> {
