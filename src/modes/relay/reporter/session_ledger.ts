@@ -24,7 +24,7 @@ export interface SessionLedgerOptions {
 
 /** A session that lasts. */
 export interface LedgerEntry {
-  /** Replaces the list of services it has bound. */
+  /** Replaces the list of services it has bound; who offers any is a connector. */
   setServices(services: readonly string[]): void;
   /** It is over. Idempotent. */
   close(): void;
@@ -76,7 +76,8 @@ export class SessionLedger {
       closedAt: null,
     });
     return {
-      setServices: (services) => this.#change(id, { services: [...services] }),
+      setServices: (services) =>
+        this.#change(id, { services: [...services], ...(services.length > 0 && { kind: "connector" }) }),
       close: () => this.#close(id),
     };
   }
@@ -107,6 +108,13 @@ export class SessionLedger {
       this.#changed.delete(record.id);
       if (record.closedAt !== null) this.#records.delete(record.id);
     }
+  }
+
+  /** The controller may have forgotten what it heard: it is told of all that is open anew. */
+  repeat(): void {
+    for (const id of this.#ends.keys()) this.#changed.add(id);
+    this.#resets++;
+    this.#onChange();
   }
 
   /** Calls back whenever there is something to report. */

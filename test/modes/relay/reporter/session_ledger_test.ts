@@ -59,6 +59,16 @@ Deno.test("a session is ended by its id, an unknown one is not there", () => {
   assert.deepEqual(ended, ["one"]);
 });
 
+Deno.test("a controller that forgot is told of all that is open, and that nothing else is", () => {
+  const ledger = open();
+  ledger.open({ ...START, kind: "agent" }).setServices(["web"]);
+  ledger.open(START).close();
+  report(ledger);
+  ledger.repeat();
+  assert.equal(ledger.dueReset, 2);
+  assert.deepEqual(report(ledger).map(({ kind, services }) => [kind, services]), [["connector", ["web"]]]);
+});
+
 Deno.test("a report holds no more than it may; the rest comes next", () => {
   const ledger = open();
   for (let count = 0; count < 5; count++) ledger.open(START);
