@@ -215,19 +215,8 @@ export class Network implements AsyncDisposable {
         await node.waitForLine(new RegExp(`"relay_connected".*"relay":"${relay.name}"`));
       }
     }
-    const ports = new Map<string, number>();
-    for (const listener of [...forwards.map((service) => `forward to ${service}`), "socks5", "http_proxy"]) {
-      const [, port] = await node.waitForLine(
-        new RegExp(`"listening".*"listener":"${listener}","address":"[^"]*:(\\d+)"`),
-      );
-      ports.set(listener, Number(port));
-    }
-    return Object.assign(node, {
-      process,
-      forward: (service: string) => ports.get(`forward to ${service}`)!,
-      socks5: ports.get("socks5")!,
-      httpProxy: ports.get("http_proxy")!,
-    });
+    const ports = await localPorts(node, forwards);
+    return Object.assign(node, { process, ...ports });
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -250,11 +239,31 @@ export class Network implements AsyncDisposable {
   }
 }
 
+/** Where an agent listens, read from what it logs: its forwards, and both proxies. */
+export async function localPorts(
+  node: NetworkNode,
+  forwards: readonly string[],
+): Promise<Pick<AgentNode, "forward" | "socks5" | "httpProxy">> {
+  const ports = new Map<string, number>();
+  for (const listener of [...forwards.map((service) => `forward to ${service}`), "socks5", "http_proxy"]) {
+    const [, port] = await node.waitForLine(
+      new RegExp(`"listening".*"listener":"${listener}","address":"[^"]*:(\\d+)"`),
+    );
+    ports.set(listener, Number(port));
+  }
+  return {
+    forward: (service) => ports.get(`forward to ${service}`)!,
+    socks5: ports.get("socks5")!,
+    httpProxy: ports.get("http_proxy")!,
+  };
+}
+
 function addressOf(relay: RelayPlace): { name: string; address: string } {
   return { name: relay.name, address: `127.0.0.1:${relay.port}` };
 }
 
-async function readAudit(path: string): Promise<AuditLine[]> {
+/** The whole lines of a relay's audit file. */
+export async function readAudit(path: string): Promise<AuditLine[]> {
   const text = await Deno.readTextFile(path);
   // The last line may still be on its way.
   return text.slice(0, text.lastIndexOf("\n") + 1).split("\n").filter((line) => line !== "")
