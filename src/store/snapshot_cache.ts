@@ -68,6 +68,7 @@ export class SnapshotCache implements AsyncDisposable {
   /** What was kept; undefined when there is nothing that can be read. */
   async load(): Promise<(CachedNetwork & { readonly views: ReadonlyMap<string, string> }) | undefined> {
     try {
+      await this.#sweep();
       const text = await readBounded(this.#statePath, MAX_STATE_LENGTH);
       if (text === undefined) return undefined;
       const { format, epoch, state, network } = JSON.parse(text) as Record<string, unknown>;
@@ -131,7 +132,10 @@ export class SnapshotCache implements AsyncDisposable {
       }
       for (const [identity, jws] of [...this.#views]) {
         const text = JSON.stringify({ format: FORMAT, identity, jws });
-        await writeSecretFile(this.#viewPath(identity), text, { replace: true });
+        // Views are many and come again: a torn one costs nothing, waiting for the disk each time would.
+        const path = this.#viewPath(identity);
+        await Deno.writeTextFile(`${path}.tmp`, text, { mode: 0o600 });
+        await Deno.rename(`${path}.tmp`, path);
         if (this.#views.get(identity) === jws) this.#views.delete(identity);
       }
       this.#hasFailed = false;
@@ -148,13 +152,20 @@ export class SnapshotCache implements AsyncDisposable {
     return join(this.#folder, "views", `${createHash("sha256").update(identity).digest("hex")}.json`);
   }
 
+  /** Removes what a crash left half written. */
+  async #sweep(): Promise<void> {
+    for (const folder of [this.#folder, join(this.#folder, "views")]) {
+      for await (const { name } of Deno.readDir(folder)) {
+        if (name.endsWith(".tmp")) await Deno.remove(join(folder, name));
+      }
+    }
+  }
+
   async #loadViews(): Promise<ReadonlyMap<string, string>> {
     const files: { readonly path: string; readonly time: number }[] = [];
     for await (const { name, isFile } of Deno.readDir(join(this.#folder, "views"))) {
       const path = join(this.#folder, "views", name);
-      // What a crash left half written.
-      if (name.endsWith(".tmp")) await Deno.remove(path);
-      else if (isFile) files.push({ path, time: (await Deno.stat(path)).mtime?.getTime() ?? 0 });
+      if (isFile) files.push({ path, time: (await Deno.stat(path)).mtime?.getTime() ?? 0 });
     }
     files.sort((a, b) => b.time - a.time);
     const views = new Map<string, string>();

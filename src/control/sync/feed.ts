@@ -38,6 +38,15 @@ export const EPOCH_SETTING = "sync.epoch";
 /** Milliseconds between looks at what announces itself to nobody: revocations, and changes whose notice was lost. */
 const POLL_MS = 500;
 
+/** Who follows, from where on. */
+export interface Follower {
+  /** SPIFFE ID of the relay. */
+  readonly relay: string;
+  readonly since: SyncPosition | undefined;
+  /** Serial of its certificate. */
+  readonly serial?: string | undefined;
+}
+
 /** One follower: what it is told, and how it says what it wants. */
 export interface Following {
   readonly events: FeedStream;
@@ -48,7 +57,7 @@ export interface Following {
 /** Tells all relays of one controller about the network. */
 export class Feed implements AsyncDisposable {
   readonly #options: FeedOptions;
-  readonly #followers = new Map<string, Set<FeedStream>>();
+  readonly #followers = new Map<string, Map<FeedStream, string | undefined>>();
   readonly #listeners = new Set<() => void>();
   readonly #stopListening: () => void;
   readonly #timers: readonly ReturnType<typeof setInterval>[];
@@ -101,7 +110,7 @@ export class Feed implements AsyncDisposable {
   }
 
   /** Starts telling a relay everything that it does not know at `since`. */
-  async follow(relay: string, since: SyncPosition | undefined): Promise<Following> {
+  async follow({ relay, since, serial }: Follower): Promise<Following> {
     const events = new FeedStream({
       position: () => ({ epoch: this.#epoch, revision: this.state.revision }),
       state: () => this.state,
@@ -112,8 +121,8 @@ export class Feed implements AsyncDisposable {
     const { jws } = this.#options.network;
     if (jws !== undefined) events.network(jws);
     events.heartbeat(this.#options.now());
-    const streams = this.#followers.get(relay) ?? new Set();
-    this.#followers.set(relay, streams.add(events));
+    const streams = this.#followers.get(relay) ?? new Map<FeedStream, string | undefined>();
+    this.#followers.set(relay, streams.set(events, serial));
     this.#options.logger.info("relay_follows", { relay, resumed: resumed !== undefined });
     return {
       events,
@@ -139,13 +148,13 @@ export class Feed implements AsyncDisposable {
   /** Tells a relay to end one of its sessions, by the id its record has; false when it does not follow here. */
   endSession(relay: string, session: string): boolean {
     const streams = this.#followers.get(relay);
-    for (const stream of streams ?? []) stream.end(sessionAtRelay(relay, session));
+    for (const stream of streams?.keys() ?? []) stream.end(sessionAtRelay(relay, session));
     return streams !== undefined;
   }
 
   /** Tells one relay that it holds addresses that are not its client's any more. */
   releasedAt(relay: string, identity: string): void {
-    for (const stream of this.#followers.get(relay) ?? []) stream.release(identity);
+    for (const stream of this.#followers.get(relay)?.keys() ?? []) stream.release(identity);
   }
 
   /** Whether an identity (a SPIFFE ID) exists and is enabled. */
@@ -220,11 +229,23 @@ export class Feed implements AsyncDisposable {
       declaredOnly: true,
       ...(this.#policy === undefined ? {} : { previous: this.#policy }),
     });
+    const before = this.#known;
     this.#known = new Set(document.identities.map(({ id }) => id!));
+    this.#endStreams(before);
     const update = { policy: this.#policy, revision: state.revision, known: this.#known, changed };
     this.#options.views.update(update);
     for (const listener of this.#listeners) listener();
     await this.#publishNetwork();
+  }
+
+  /** Ends the streams of relays that were disabled or removed, or whose certificate was revoked. */
+  #endStreams(before: ReadonlySet<string>): void {
+    for (const [relay, streams] of this.#followers) {
+      const isGone = before.has(relay) && !this.#known.has(relay);
+      for (const [stream, serial] of streams) {
+        if (isGone || (serial !== undefined && this.state.revoked.has(serial))) stream.close();
+      }
+    }
   }
 
   async #publishNetwork(): Promise<void> {
@@ -258,7 +279,7 @@ export class Feed implements AsyncDisposable {
   }
 
   *#streams(): Iterable<FeedStream> {
-    for (const streams of this.#followers.values()) yield* streams;
+    for (const streams of this.#followers.values()) yield* streams.keys();
   }
 }
 

@@ -10,8 +10,9 @@ import type { SignedView, SyncEvent, SyncPosition } from "./events.ts";
 /** Differences beyond which a snapshot is cheaper. */
 const MAX_CHANGES = 2_000;
 
-/** Views told in one event. */
+/** Views told in one event, and about how many characters of them. */
 const MAX_VIEWS = 64;
+const MAX_VIEWS_LENGTH = 4 << 20;
 
 /** Events of one follower, newest knowledge first come. */
 export class FeedStream implements AsyncIterable<SyncEvent> {
@@ -149,8 +150,10 @@ export class FeedStream implements AsyncIterable<SyncEvent> {
 
   #takeViews(): SignedView[] {
     const taken: SignedView[] = [];
+    let length = 0;
     for (const view of this.#views.values()) {
-      if (taken.length >= MAX_VIEWS) break;
+      if (taken.length >= MAX_VIEWS || length >= MAX_VIEWS_LENGTH) break;
+      length += view.jws.length;
       taken.push(view);
       this.#views.delete(view.identity);
     }

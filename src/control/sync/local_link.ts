@@ -17,6 +17,8 @@ import { sessionKey } from "./session_key.ts";
 export interface LocalLinkOptions {
   /** SPIFFE ID of the relay: the reports are in its name, whatever they say. */
   readonly relay: string;
+  /** Serial of the certificate the relay has shown: with it the stream ends when it is revoked. */
+  readonly serial?: () => string | undefined;
   readonly feed: Feed;
   readonly store: Pick<
     Store,
@@ -54,7 +56,8 @@ export class LocalLink implements ControllerLink {
     { since, signal }: { readonly since: SyncPosition | undefined; readonly signal: AbortSignal },
   ): AsyncIterable<SyncEvent> {
     signal.throwIfAborted();
-    const following = await this.#options.feed.follow(this.#options.relay, since);
+    const { feed, relay, serial } = this.#options;
+    const following = await feed.follow({ relay, since, serial: serial?.() });
     // A relay has one stream: what is left of an earlier one is a connection that it has given up.
     this.#following?.close();
     this.#following = following;
