@@ -20,6 +20,7 @@ Commands:
   doctor   look for what keeps this machine from working well, and say what to do
   ca       make and inspect a network's identities: init, issue, show
   leases   list the tunnel addresses that a relay has given, or take one back
+  login    get a user's identity from an OpenID provider; logout ends it
   dev      try a whole network on this machine
   version  print the version
 
@@ -35,6 +36,8 @@ const COMMANDS: ReadonlyMap<string, Command> = new Map<string, Command>([
   ["doctor", async (args, io) => await (await import("./doctor.ts")).doctorCommand(args, io)],
   ["ca", async (args, io) => await (await import("./ca.ts")).caCommand(args, io)],
   ["leases", async (args, io) => await (await import("./leases.ts")).leasesCommand(args, io)],
+  ["login", async (args, io) => await (await import("./login.ts")).loginCommand(args, io)],
+  ["logout", async (args, io) => await (await import("./logout.ts")).logoutCommand(args, io)],
   ["dev", async (args, io) => await (await import("./dev/dev.ts")).devCommand(args, io, untilStopped)],
   ["version", versionCommand],
 ]);

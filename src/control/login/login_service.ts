@@ -8,6 +8,7 @@ import { errorCode } from "../../base/errors.ts";
 import type { Logger } from "../../base/log.ts";
 import type { AdminRole, AuthProviderSpec, Resource } from "../../core/network/resources.ts";
 import type { Authority } from "../../identity/authority.ts";
+import { readCsr } from "../../identity/csr.ts";
 import { IdentityError } from "../../identity/errors.ts";
 import { CLOCK_TOLERANCE_SECONDS } from "../../identity/jws.ts";
 import { mapClaims } from "../../identity/oidc/map_claims.ts";
@@ -17,6 +18,7 @@ import {
   type IdTokenVerdict,
   verifyIdToken,
 } from "../../identity/oidc/verify_id_token.ts";
+import { parseSpiffeId } from "../../identity/spiffe_id.ts";
 import type { Store, StoreTransaction } from "../store.ts";
 import {
   createChallenge,
@@ -46,9 +48,9 @@ export interface IssuedUserCertificate {
 export interface LoginPorts {
   readonly store: Pick<Store, "transaction" | "list" | "find" | "appendAudit">;
   readonly providers: ProviderKeys;
-  /** Issues a user's certificate for the key in a request; throws an `IdentityError` for a request that is none. */
+  /** Issues a certificate for `user/<name>` and this key, for as long as users' certificates last. */
   readonly issueUser: (
-    request: { readonly csr: string; readonly name: string },
+    user: { readonly name: string; readonly publicKey: CryptoKey },
   ) => Promise<IssuedUserCertificate>;
   /** The signed network document. */
   readonly network: () => Promise<string>;
@@ -168,7 +170,7 @@ export class LoginService {
         return { ok: false, reason: result };
       });
     } catch (error) {
-      if (!(error instanceof IdentityError)) throw error;
+      if (!(error instanceof IdentityError && error.code.startsWith("ERR_CSR_"))) throw error;
       this.#ports.logger.debug("login_request_refused", { code: errorCode(error), remote });
       return await this.#refuse("request", { request, remote });
     }
@@ -269,7 +271,8 @@ export class LoginService {
     if (user === "taken") return "name-taken";
     const { identity: { id, name, spec }, created } = user;
     if (spec.disabled) return "user-disabled";
-    const { certificate, ...record } = await issueUser({ csr: request.csr, name });
+    const { publicKey } = await readCsr(request.csr, parseSpiffeId(spec.spiffeId));
+    const { certificate, ...record } = await issueUser({ name, publicKey });
     await tx.addCertificate({ ...record, identityId: id, spiffeId: spec.spiffeId, revokedAt: null });
     const { serial, notAfter } = record;
     const { derivedAttributes, adminRole } = spec;

@@ -1,0 +1,53 @@
+/** Where a user logs in: the network's controllers and CAs, from an identity file or from a pinned fingerprint. */
+
+import { GinnelError } from "../../base/errors.ts";
+import { parseCertificatesPem } from "../../identity/certificate.ts";
+import { type Identity, parseIdentity, readIdentityParts } from "../../identity/identity_file.ts";
+import { parseTrustDomainUri } from "../../identity/spiffe_id.ts";
+import { readSecretFile } from "../../identity/secret_file.ts";
+import { fetchPinnedCa } from "../../io/controller/first_contact.ts";
+import type { ControllerPlace } from "../../io/controller/https_client.ts";
+
+/** A network that one can log in to. */
+export interface LoginHome {
+  readonly trustDomain: string;
+  readonly controllers: readonly ControllerPlace[];
+  /** CA certificates, PEM. */
+  readonly roots: readonly string[];
+}
+
+/** Finds the network behind one controller, whose CA must have this fingerprint. */
+export async function homeOfController(
+  controller: ControllerPlace,
+  { caHash, signal }: { readonly caHash: string; readonly signal: AbortSignal },
+): Promise<LoginHome> {
+  const controllers = [controller];
+  const root = await fetchPinnedCa({ controllers, fingerprints: [caHash], signal });
+  const [uri] = parseCertificatesPem(root)[0]!.uriNames;
+  if (uri === undefined) {
+    throw new GinnelError(
+      "ERR_CONTROLLER_CA_MISMATCH",
+      "Cannot trust the controller: its CA is no network's",
+    );
+  }
+  return { trustDomain: parseTrustDomainUri(uri), controllers, roots: [root] };
+}
+
+/** Finds the network of an identity file, the user's own or the device's. */
+export function homeOfIdentity(identity: Identity, path: string): LoginHome {
+  const controllers = identity.network?.controllers ?? [];
+  if (controllers.length === 0) {
+    throw new GinnelError("ERR_LOGIN_NO_CONTROLLER", `Cannot log in with ${path}: it names no controller`, {
+      hint: "Name one with --controller NAME=URL --ca-hash HASH",
+    });
+  }
+  const { domain, roots } = identity.trust;
+  return { trustDomain: domain, controllers, roots };
+}
+
+/** Loads an identity file also when its certificate is over: a user who was away must be able to log in again. */
+export async function loadUserIdentity(path: string, now: number): Promise<Identity> {
+  const text = await readSecretFile(path);
+  const { notAfter } = parseCertificatesPem(readIdentityParts(text, path).certificate)[0]!;
+  return await parseIdentity(text, { source: path, now: Math.min(now, notAfter - 1) });
+}
