@@ -36,6 +36,7 @@ export const TOOLS = {
   "ngtcp2-client": { install: "apt-get install -y ngtcp2-client" },
   npm: { install: "apt-get install -y npm" },
   ping: { install: "apt-get install -y iputils-ping" },
+  postgres: { install: "apt-get install -y postgresql" },
   "qemu-aarch64-static": {
     install: "apt-get install -y qemu-user-static libc6-arm64-cross libgcc-s1-arm64-cross",
   },

@@ -3,7 +3,7 @@
 import type { Transaction } from "kysely";
 import { chainHash } from "../../core/audit/chain.ts";
 import type { AuditEntry, AuditFact, AuditQuery } from "../../core/network/audit_entry.ts";
-import { type Database, type DatabaseKind, type Queries } from "./database.ts";
+import type { Database, DatabaseKind, Queries } from "./database.ts";
 import { toText, toTime } from "./json_text.ts";
 import type { Tables } from "./schema.ts";
 

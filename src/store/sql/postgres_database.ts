@@ -1,9 +1,137 @@
-/** PostgreSQL. */
-import { GinnelError } from "../../base/errors.ts";
-import type { Logger } from "../../base/log.ts";
-import type { Database } from "./database.ts";
+/** A PostgreSQL server, shared by several controllers: each hears at once of what the others commit. */
 
-/** Connects. */
-export function openPostgres(_url: string, _options: { readonly logger: Logger }): Promise<Database> {
-  return Promise.reject(new GinnelError("ERR_DATABASE_UNUSABLE", "PostgreSQL is not there yet"));
+import { Kysely, sql } from "kysely";
+import { errorMessage, GinnelError } from "../../base/errors.ts";
+import type { Logger } from "../../base/log.ts";
+import { CHANGE_CHANNEL, type Database } from "./database.ts";
+import { closePostgres, connectPostgres, PostgresDialect } from "./postgres_dialect.ts";
+import type { Tables } from "./schema.ts";
+
+/** Milliseconds between looks at the revision: a notification may be lost with its connection, unnoticed. */
+const LOOK_INTERVAL = 5_000;
+
+/** Milliseconds until a lost connection is made again: the first time, and at most. */
+const RETRY_INTERVAL = 100;
+const MAX_RETRY_INTERVAL = 2_000;
+
+/** Oldest server that has all we use, as `server_version_num`. */
+const MIN_VERSION = 130_000;
+
+/** Connects; throws `GinnelError` when there is no usable server. */
+export async function openPostgres(
+  url: string,
+  { logger }: { readonly logger: Logger },
+): Promise<Database> {
+  const db = new Kysely<Tables>({ dialect: new PostgresDialect(url) });
+  let version: number;
+  try {
+    const { rows } = await sql<{ version: string }>`SELECT current_setting('server_version_num') AS version`
+      .execute(db);
+    version = Number(rows[0]?.version);
+  } catch (error) {
+    await db.destroy();
+    if (error instanceof GinnelError) throw error;
+    throw new GinnelError(
+      "ERR_DATABASE_UNUSABLE",
+      `Cannot use the PostgreSQL server: ${errorMessage(error)}`,
+      {
+        cause: error,
+        hint: "Check host, port, user, password and database of the URL, and that the server runs",
+      },
+    );
+  }
+  if (version < MIN_VERSION) {
+    await db.destroy();
+    throw new GinnelError("ERR_DATABASE_UNUSABLE", `Cannot use PostgreSQL ${Math.trunc(version / 10_000)}`, {
+      hint: "Use version 13 or newer",
+    });
+  }
+  const listeners = new Set<ChangeListener>();
+  return {
+    kind: "postgres",
+    reader: db,
+    writer: db,
+    listen(onChange) {
+      const listener = new ChangeListener(url, { onChange, logger, db });
+      listeners.add(listener);
+      return () => void listener.stop();
+    },
+    async close() {
+      await Promise.all([...listeners].map((listener) => listener.stop()));
+      await db.destroy();
+    },
+  };
+}
+
+/** A connection that waits for notifications, made anew whenever it is lost. */
+class ChangeListener {
+  readonly #client: ReturnType<typeof connectPostgres>;
+  readonly #onChange: () => void;
+  readonly #logger: Logger;
+  readonly #db: Kysely<Tables>;
+  readonly #looks: ReturnType<typeof setInterval>;
+  #retry: ReturnType<typeof setTimeout> | undefined;
+  #failures = 0;
+  #revision: number | undefined;
+  #stopping: Promise<void> | undefined;
+
+  constructor(
+    url: string,
+    { onChange, logger, db }: {
+      readonly onChange: () => void;
+      readonly logger: Logger;
+      readonly db: Kysely<Tables>;
+    },
+  ) {
+    this.#onChange = onChange;
+    this.#logger = logger;
+    this.#db = db;
+    this.#client = connectPostgres(url, {
+      onNotify: () => this.#onChange(),
+      onClose: () => this.#listenLater("connection lost"),
+    });
+    // A look that fails says nothing; the next one or the next query does.
+    this.#looks = setInterval(() => this.#look().catch(() => undefined), LOOK_INTERVAL);
+    Deno.unrefTimer(this.#looks);
+    void this.#listen();
+  }
+
+  stop(): Promise<void> {
+    return this.#stopping ??= this.#stop();
+  }
+
+  async #stop(): Promise<void> {
+    clearInterval(this.#looks);
+    clearTimeout(this.#retry);
+    await closePostgres(this.#client);
+  }
+
+  async #listen(): Promise<void> {
+    this.#retry = undefined;
+    try {
+      await this.#client.unsafe(`LISTEN ${CHANGE_CHANNEL}`);
+    } catch (error) {
+      this.#listenLater(errorMessage(error));
+      return;
+    }
+    if (this.#failures > 0) this.#logger.info("database_listening_again");
+    this.#failures = 0;
+    // Whatever was committed before is not notified.
+    this.#onChange();
+  }
+
+  #listenLater(reason: string): void {
+    if (this.#stopping !== undefined || this.#retry !== undefined) return;
+    if (this.#failures === 0) this.#logger.warn("database_not_listening", { reason });
+    const delay = Math.min(MAX_RETRY_INTERVAL, RETRY_INTERVAL * 2 ** Math.min(this.#failures++, 10));
+    this.#retry = setTimeout(() => void this.#listen(), delay);
+    Deno.unrefTimer(this.#retry);
+  }
+
+  async #look(): Promise<void> {
+    const { revision } = await this.#db.selectFrom("network_state").select("revision").where("id", "=", 1)
+      .executeTakeFirstOrThrow();
+    if (this.#revision !== undefined && this.#revision !== revision) this.#onChange();
+    this.#revision = revision;
+  }
 }

@@ -15,6 +15,7 @@ import {
   SqliteIntrospector,
   SqliteQueryCompiler,
 } from "kysely";
+import { GinnelError } from "../../base/errors.ts";
 import { TurnLock } from "./turn_lock.ts";
 
 /** Prepared statements kept; each takes a few kilobytes. Lists with filters make new texts. */
@@ -22,6 +23,9 @@ const MAX_STATEMENTS = 200;
 
 /** Milliseconds to wait for another process that writes. */
 const BUSY_TIMEOUT = 10_000;
+
+/** Who writes to which file next, of all connections in this process: waiting in SQLite would stop the process. */
+const WRITERS = new Map<string, TurnLock>();
 
 /** How to open the file. */
 export interface SqliteDialectOptions {
@@ -58,11 +62,12 @@ export class SqliteDialect implements Dialect {
 
 class SqliteDriver implements Driver {
   readonly #options: SqliteDialectOptions;
-  readonly #turns = new TurnLock();
+  readonly #turns: TurnLock;
   #connection: SqliteConnection | undefined;
 
   constructor(options: SqliteDialectOptions) {
     this.#options = options;
+    this.#turns = options.isReader ? new TurnLock() : writersOf(options.path);
   }
 
   init(): Promise<void> {
@@ -74,7 +79,7 @@ class SqliteDriver implements Driver {
     await this.#turns.take();
     if (this.#connection !== undefined) return this.#connection;
     this.#turns.give();
-    throw new Error("Cannot use a database that is closed");
+    throw new GinnelError("ERR_STORE_CLOSED", "Cannot use a database that is closed");
   }
 
   beginTransaction(): Promise<void> {
@@ -164,6 +169,13 @@ class SqliteConnection implements DatabaseConnection {
     this.#statements.set(sql, statement);
     return statement;
   }
+}
+
+function writersOf(path: string): TurnLock {
+  const key = Deno.realPathSync(path);
+  const known = WRITERS.get(key) ?? new TurnLock();
+  WRITERS.set(key, known);
+  return known;
 }
 
 function toSqlite(value: unknown): string | number | bigint | null {
