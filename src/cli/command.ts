@@ -25,7 +25,7 @@ export interface CommandSpec {
 }
 
 /** The command line makes no sense. */
-class UsageError extends Error {}
+export class UsageError extends Error {}
 
 /** Runs a command: handles `--help`, refuses what it does not know, reports what goes wrong. */
 export async function execute(spec: CommandSpec, args: readonly string[], io: CommandIo): Promise<number> {

@@ -20,6 +20,8 @@ Commands:
   doctor   look for what keeps this machine from working well, and say what to do
   ca       make and inspect a network's identities: init, issue, show
   leases   list the tunnel addresses that a relay has given, or take one back
+  audit    verify the audit log of a network, and look things up in it
+  api      make one request to a controller's API
   login    get a user's identity from an OpenID provider; logout ends it
   dev      try a whole network on this machine
   version  print the version
@@ -38,6 +40,8 @@ const COMMANDS: ReadonlyMap<string, Command> = new Map<string, Command>([
   ["leases", async (args, io) => await (await import("./leases.ts")).leasesCommand(args, io)],
   ["login", async (args, io) => await (await import("./login.ts")).loginCommand(args, io)],
   ["logout", async (args, io) => await (await import("./logout.ts")).logoutCommand(args, io)],
+  ["audit", async (args, io) => await (await import("./audit.ts")).auditCommand(args, io)],
+  ["api", async (args, io) => await (await import("./api.ts")).apiCommand(args, io)],
   ["dev", async (args, io) => await (await import("./dev/dev.ts")).devCommand(args, io, untilStopped)],
   ["version", versionCommand],
 ]);
