@@ -25,7 +25,7 @@ export interface SharedLeasesOptions {
   readonly logger: Logger;
   /** Milliseconds a client whose addresses are known waits for the controller; default 1 s. */
   readonly patience?: number;
-  /** Milliseconds between notes to the controller of who is connected; default 15 s. */
+  /** Milliseconds between notes to the controller of who is connected; default 30 s. */
   readonly touchInterval?: number;
 }
 
@@ -57,7 +57,7 @@ export class SharedLeases implements LeaseAuthority {
     this.#options = options;
     this.#journal = journal;
     for (const lease of leases) if (this.#fits(lease)) this.#remember(lease);
-    this.#timer = setInterval(() => void this.confirm(), options.touchInterval ?? 15_000);
+    this.#timer = setInterval(() => void this.confirm(), options.touchInterval ?? 30_000);
     Deno.unrefTimer(this.#timer);
   }
 
