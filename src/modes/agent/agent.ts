@@ -5,12 +5,12 @@
 
 import type { HostPort } from "../../base/address.ts";
 import type { ByteChannel } from "../../base/channel.ts";
+import { errorMessage } from "../../base/errors.ts";
 import type { AgentConfig } from "../../config/schema/agent.ts";
 import type { AgentTunnelConfig } from "../../config/schema/tunnel.ts";
 import { HealthServer } from "../../telemetry/health.ts";
 import type { ModeContext, Running } from "../running.ts";
-import { Node } from "../shared/node.ts";
-import type { RelayAddress } from "../shared/relay_client.ts";
+import { Node, type NodeChange } from "../shared/node.ts";
 import { FlowDialer } from "./flow_dialer.ts";
 import { handleForward } from "./forward.ts";
 import { type FrontEnd, startFrontEnd } from "./front_end.ts";
@@ -31,7 +31,7 @@ export async function runAgent(config: AgentConfig, context: ModeContext): Promi
   const agent = new Agent(node, health);
   try {
     agent.listen(config);
-    if (config.tunnel !== undefined) await agent.startTunnel(config.tunnel, config.relays);
+    if (config.tunnel !== undefined) await agent.startTunnel(config.tunnel);
   } catch (error) {
     await agent.shutdown("listening failed");
     throw error;
@@ -55,7 +55,8 @@ class Agent implements Running {
     this.#node = node;
     this.#health = health;
     const { logger, views } = node;
-    this.#sessions = new SessionPool({ identity: () => node.identity, logger });
+    this.#sessions = new SessionPool({ identity: () => node.identity, trust: () => node.trust(), logger });
+    node.onChange((change) => this.#identityChanged(change));
     this.#dialer = new FlowDialer({ relays: () => node.clients, views, sessions: this.#sessions, logger });
     node.connect(() => ({
       onConnected: () => {
@@ -89,12 +90,12 @@ class Agent implements Running {
   }
 
   /** Makes the IP tunnel; rejects with what is missing for it. */
-  async startTunnel(config: AgentTunnelConfig, relays: readonly RelayAddress[]): Promise<void> {
+  async startTunnel(config: AgentTunnelConfig): Promise<void> {
     const { logger } = this.#node;
     const { proxy, dialect } = config;
     this.#tunnel = await IpTunnel.start({
       config,
-      relays: proxy === undefined ? relays.map(({ address }) => address) : [proxy.address],
+      relays: () => proxy === undefined ? this.#node.relays.map(({ address }) => address) : [proxy.address],
       opener: proxy === undefined
         ? relayOpener(() => this.#node.clients, config)
         : proxyOpener(proxy, { dialect, logger }),
@@ -130,6 +131,15 @@ class Agent implements Running {
       logger,
       handle: (client, signal) => handle(client, { connect, logger, signal }),
     }));
+  }
+
+  #identityChanged({ certificate, trust, relays }: NodeChange): void {
+    if (certificate) this.#sessions.renew();
+    if (trust) this.#sessions.recheck();
+    if (!relays) return;
+    this.#tunnel?.relayListChanged().catch((error) => {
+      this.#node.logger.warn("tunnel_pins_not_refreshed", { detail: errorMessage(error) });
+    });
   }
 
   async #shutDown(reason: string): Promise<void> {

@@ -6,8 +6,9 @@
 import { GinnelError } from "../../base/errors.ts";
 import type { Logger } from "../../base/log.ts";
 import { openSession, type Session } from "../../dataplane/session.ts";
+import type { SessionTrust } from "../../dataplane/session_trust.ts";
 import type { Identity } from "../../identity/identity_file.ts";
-import { parseSpiffeId } from "../../identity/spiffe_id.ts";
+import { parseSpiffeId, parseWorkloadId, trustDomainOf } from "../../identity/spiffe_id.ts";
 import { sessionPath } from "../../wire/masque/uri.ts";
 import { INSTANCE_HEADER } from "../shared/relay_protocol.ts";
 import type { RelayClient } from "../shared/relay_client.ts";
@@ -28,17 +29,23 @@ const EXPIRY_MARGIN_MS = 60_000;
 /** Milliseconds after which a session is replaced by one with fresh keys; running flows keep the old one. */
 const REKEY_AFTER_MS = 3_600_000;
 
+/** What a pool needs. */
+export interface SessionPoolOptions {
+  readonly identity: () => Identity;
+  /** Whom to trust now. */
+  readonly trust: () => SessionTrust;
+  readonly logger: Logger;
+}
+
 /** Makes and keeps sessions. */
 export class SessionPool {
-  readonly #identity: () => Identity;
-  readonly #logger: Logger;
+  readonly #options: SessionPoolOptions;
   readonly #sessions = new Map<string, PooledSession>();
   /** Every session not yet closed, those replaced by a fresh one included. */
   readonly #open = new Set<Session>();
 
-  constructor(options: { readonly identity: () => Identity; readonly logger: Logger }) {
-    this.#identity = options.identity;
-    this.#logger = options.logger;
+  constructor(options: SessionPoolOptions) {
+    this.#options = options;
   }
 
   /** Returns the session with a connector over one relay, making it if there is none. */
@@ -57,6 +64,9 @@ export class SessionPool {
     made.session.then((session) => {
       made.freshUntil = Math.min(made.freshUntil, session.notAfter - EXPIRY_MARGIN_MS);
       this.#open.add(session);
+      // Either may have changed while the session was made.
+      session.renew(this.#options.identity());
+      session.recheck();
       session.closed.then(() => {
         this.#open.delete(session);
         forget();
@@ -72,18 +82,29 @@ export class SessionPool {
     }
   }
 
+  /** We hold a newer certificate: the sessions live on with it. */
+  renew(): void {
+    for (const session of this.#open) session.renew(this.#options.identity());
+  }
+
+  /** Trust has changed: ends the sessions whose connectors would not be let in any more. */
+  recheck(): void {
+    for (const session of this.#open) session.recheck();
+  }
+
   close(reason: string): void {
     for (const session of this.#open) session.close(reason);
   }
 
   async #make(relay: RelayClient, connector: ConnectorChoice): Promise<Session> {
-    const { name } = parseSpiffeId(connector.uri);
+    const { identity: current, trust, logger } = this.#options;
+    const identity = current();
     const signal = AbortSignal.timeout(SESSION_TIMEOUT_MS);
     const { head, body } = await relay.request({
       method: "CONNECT",
       protocol: "connect-tcp",
       scheme: "https",
-      path: sessionPath(name),
+      path: sessionPath(nameAtRelay(connector.uri, identity.trust.domain)),
       headers: [[INSTANCE_HEADER, connector.instance]],
     }, { signal });
     if (head.status !== 200) {
@@ -93,17 +114,22 @@ export class SessionPool {
         `Relay ${relay.name} answered ${head.status} to a session request`,
       );
     }
-    const identity = this.#identity();
     const session = await openSession({
       channel: body,
       identity,
-      roots: identity.trust.roots,
+      ...trust(),
+      trust,
       expectPeer: connector.uri,
       signal,
     });
-    this.#logger.debug("session_opened", { relay: relay.name, connector: connector.uri });
+    logger.debug("session_opened", { relay: relay.name, connector: connector.uri });
     return session;
   }
+}
+
+/** How the relay is asked for a connector: by its name, or by its SPIFFE ID where it is of a foreign trust domain. */
+function nameAtRelay(uri: string, domain: string): string {
+  return trustDomainOf(uri) === domain ? parseSpiffeId(uri).name : parseWorkloadId(uri).uri;
 }
 
 interface PooledSession {

@@ -30,7 +30,7 @@ class Connector implements Running {
   readonly #node: Node;
   readonly #health: HealthServer | undefined;
   readonly #flows: FlowServer;
-  readonly #links: RelayLink[] = [];
+  readonly #links = new Set<RelayLink>();
   readonly #stop = new AbortController();
   #stopping: Promise<void> | undefined;
   #resolveClosed: () => void = () => {};
@@ -45,12 +45,21 @@ class Connector implements Running {
     this.#health = health;
     const { logger } = node;
     const services = new Map(config.services.map((service) => [service.name, new OfferedService(service)]));
-    this.#flows = new FlowServer({ identity: () => node.identity, views: node.views, services, logger });
+    this.#flows = new FlowServer({
+      identity: () => node.identity,
+      trust: () => node.trust(),
+      views: node.views,
+      services,
+      logger,
+    });
+    node.onChange(({ certificate, trust }) => {
+      if (certificate) this.#flows.renew();
+      if (trust) this.#flows.recheck();
+    });
     const instance = crypto.randomUUID();
-    node.connect((relay) => {
-      const client = () => node.clients.find((client) => client.name === relay.name)!;
+    node.connect((client) => {
       const link = new RelayLink({ client, instance, services, flows: this.#flows, logger });
-      this.#links.push(link);
+      this.#links.add(link);
       return {
         onConnected: async (connection) => {
           await link.connected(connection);
@@ -62,6 +71,7 @@ class Connector implements Running {
             this.#health?.setUnready("no relay connected");
           }
         },
+        onRemoved: () => this.#links.delete(link),
       };
     });
     for (const service of services.values()) {

@@ -12,6 +12,7 @@ import { FlowRefusedError, type ResetReason } from "../../dataplane/errors.ts";
 import { acceptFlow, type FlowDecision } from "../../dataplane/flow.ts";
 import { acceptSession } from "../../dataplane/session.ts";
 import { SessionTable } from "../../dataplane/session_table.ts";
+import type { SessionTrust } from "../../dataplane/session_trust.ts";
 import { splice } from "../../dataplane/splice.ts";
 import type { Identity } from "../../identity/identity_file.ts";
 import { DialError } from "../../io/tcp/dial.ts";
@@ -25,6 +26,8 @@ import type { OfferedService } from "./services.ts";
 /** What serving flows needs. */
 export interface FlowServerOptions {
   readonly identity: () => Identity;
+  /** Whom to trust now. */
+  readonly trust: () => SessionTrust;
   readonly views: ViewHolder;
   readonly services: ReadonlyMap<string, OfferedService>;
   readonly logger: Logger;
@@ -71,6 +74,16 @@ export class FlowServer {
     }
   }
 
+  /** We hold a newer certificate: the sessions live on with it. */
+  renew(): void {
+    for (const session of this.#sessions.values()) session.renew(this.#options.identity());
+  }
+
+  /** Trust has changed: ends the sessions whose callers would not be let in any more. */
+  recheck(): void {
+    for (const session of this.#sessions.values()) session.recheck();
+  }
+
   /** Ends all sessions and flows. */
   close(reason: string): void {
     for (const flow of this.#live) flow.abort.abort(new Error(reason));
@@ -80,12 +93,15 @@ export class FlowServer {
   async #serveSession(channel: ByteChannel): Promise<void> {
     if (this.#sessions.size >= MAX_SESSIONS) return await answer(channel, 503);
     await channel.write(encodeMessage({ status: 200 }));
-    const identity = this.#options.identity();
+    const { identity, trust } = this.#options;
     const session = await withDeadline(
       OPENING_TIMEOUT_MS,
-      (signal) => acceptSession({ channel, identity, roots: identity.trust.roots, signal }),
+      (signal) => acceptSession({ channel, identity: identity(), ...trust(), trust, signal }),
     );
     this.#sessions.add(session);
+    // Either may have changed while the session was made.
+    session.renew(identity());
+    session.recheck();
     this.#options.logger.debug("session_opened", { peer: session.peer.uri });
   }
 

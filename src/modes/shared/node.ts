@@ -1,17 +1,19 @@
 /**
- * What connector and agent have in common: an identity that can be reloaded, one QUIC endpoint, one view, and a
- * client for every relay of the config.
+ * What connector and agent have in common: an identity that is kept up to date, one QUIC endpoint, one view, and a
+ * client for every relay: those of the config, or those the network lists.
  */
 
-import { errorMessage, GinnelError } from "../../base/errors.ts";
+import { formatHostPort, parseHostPort } from "../../base/address.ts";
 import type { Logger } from "../../base/log.ts";
 import type { NodeIdentity } from "../../config/schema/common.ts";
 import type { ClientConnection } from "../../dataplane/carrier.ts";
-import { type Identity, loadIdentity } from "../../identity/identity_file.ts";
+import type { SessionTrust } from "../../dataplane/session_trust.ts";
+import type { Identity } from "../../identity/identity_file.ts";
 import { relayServerName } from "../../identity/spiffe_id.ts";
 import { QuicDialer } from "../../io/quic/dialer.ts";
 import { NameMemory } from "../../io/system/name_memory.ts";
 import { dialTls } from "../../io/tls/dialer.ts";
+import { type IdentityChange, IdentitySource } from "./identity_source.ts";
 import { type RelayAddress, RelayClient } from "./relay_client.ts";
 import { type CarrierChoice, TlsCarrier } from "./tls_carrier.ts";
 import { ViewHolder } from "./view_holder.ts";
@@ -27,7 +29,12 @@ export interface NodeConfig {
 export interface RelayEvents {
   readonly onConnected: (connection: ClientConnection) => Promise<void>;
   readonly onLost: () => void;
+  /** The relay is listed no more; it was lost before this. */
+  readonly onRemoved?: () => void;
 }
+
+/** What a mode does when the node's identity changes. */
+export type NodeChange = Omit<IdentityChange, "authorities">;
 
 /** A node's identity and its ways to the relays. */
 export class Node {
@@ -37,80 +44,158 @@ export class Node {
   readonly #dialer: QuicDialer;
   readonly #names = new NameMemory();
   readonly #resolve = (name: string) => this.#names.lookUp(name);
-  readonly #clients: RelayClient[] = [];
-  #identity: Identity;
+  readonly #source: IdentitySource;
+  readonly #listeners = new Set<(change: NodeChange) => void>();
+  #relays: readonly ListedRelay[] = [];
+  #events: EventsOf | undefined;
+  #revoked: ReadonlySet<string>;
+  #isClosed = false;
 
-  private constructor(config: NodeConfig, parts: { readonly identity: Identity; readonly logger: Logger }) {
+  private constructor(
+    config: NodeConfig,
+    parts: { readonly source: IdentitySource; readonly logger: Logger },
+  ) {
+    const { source, logger } = parts;
     this.#config = config;
-    this.#identity = parts.identity;
-    this.logger = parts.logger;
-    this.#dialer = new QuicDialer({ logger: parts.logger, resolve: this.#resolve });
-    this.views = new ViewHolder(parts);
+    this.#source = source;
+    this.logger = logger;
+    this.#revoked = new Set(source.current.network?.revoked);
+    this.#dialer = new QuicDialer({ logger, resolve: this.#resolve });
+    this.views = new ViewHolder({ identity: () => source.current, logger });
+    source.onChange((change) => this.#changed(change));
   }
 
   static async create(config: NodeConfig, options: { readonly logger: Logger }): Promise<Node> {
-    return new Node(config, {
-      identity: await loadIdentity(pathOf(config.identity)),
-      logger: options.logger,
-    });
+    const { logger } = options;
+    return new Node(config, { source: await IdentitySource.open(config.identity, { logger }), logger });
   }
 
   get identity(): Identity {
-    return this.#identity;
+    return this.#source.current;
   }
 
-  /** The clients made by {@linkcode connect}, in the config's order. */
+  /** The clients made by {@linkcode connect}, in the order in which the relays are listed. */
   get clients(): readonly RelayClient[] {
-    return this.#clients;
+    return this.#relays.map(({ client }) => client);
   }
 
-  /** Starts a client for every relay. */
-  connect(events: (relay: RelayAddress) => RelayEvents): void {
-    for (const relay of this.#config.relays) {
-      const { logger } = this;
-      const client = new RelayClient({
-        relay,
-        identity: () => this.#identity,
-        dialer: this.#dialer,
-        views: this.views,
-        tls: new TlsCarrier({
-          choice: this.#config.carrier,
-          dial: (signal) =>
-            dialTls({
-              address: relay.address,
-              serverName: relayServerName(relay.name),
-              roots: this.#identity.trust.roots,
-              signal,
-              resolve: this.#resolve,
-            }),
-          logger: logger.with({ relay: relay.name }),
-        }),
-        logger,
-        ...events(relay),
-      });
-      this.#clients.push(client);
-      void client.run();
-    }
+  /** The relays in use. */
+  get relays(): readonly RelayAddress[] {
+    const { relays } = this.#config;
+    return relays.length > 0 ? relays : listedRelays(this.identity);
   }
 
-  /** Reads the identity file again; new connections and sessions use it. */
-  async reload(): Promise<void> {
-    try {
-      this.#identity = await loadIdentity(pathOf(this.#config.identity));
-      this.logger.info("identity_reloaded", { notAfter: new Date(this.#identity.notAfter).toISOString() });
-    } catch (error) {
-      this.logger.error("identity_not_reloaded", { detail: errorMessage(error) });
-    }
+  /** Whom to trust at the other end of a session, as of now. */
+  trust(): SessionTrust {
+    const { domain, roots, foreign } = this.identity.trust;
+    return { domain, roots, foreign, isRevoked: ({ serial }) => this.#revoked.has(serial) };
+  }
+
+  /** Calls back when certificate, trust or the list of relays has changed. */
+  onChange(listener: (change: NodeChange) => void): void {
+    this.#listeners.add(listener);
+  }
+
+  /** Starts a client for every relay, and for those that come to be listed. */
+  connect(events: EventsOf): void {
+    this.#events = events;
+    this.#followRelays();
+    if (this.#relays.length === 0) this.logger.warn("no_relays_known", { identity: this.identity.id.uri });
+  }
+
+  /** Reads the identity again; new connections and sessions use it, living ones are renewed. */
+  reload(): Promise<void> {
+    return this.#source.reload();
   }
 
   async close(): Promise<void> {
+    this.#isClosed = true;
+    await this.#source.close();
     this.views.close();
-    await Promise.all(this.#clients.map((client) => client.close()));
+    await Promise.all(this.clients.map((client) => client.close()));
     await this.#dialer[Symbol.asyncDispose]();
+  }
+
+  #changed(change: IdentityChange): void {
+    if (this.#isClosed) return;
+    if (change.trust) this.#revoked = new Set(this.identity.network?.revoked);
+    if (change.authorities) void this.views.recheck();
+    if (change.certificate) { for (const client of this.clients) void client.renew(); }
+    if (change.relays) this.#followRelays();
+    for (const listener of this.#listeners) listener(change);
+  }
+
+  /** Starts clients of relays that are new on the list, ends those that are not on it any more. */
+  #followRelays(): void {
+    if (this.#events === undefined) return;
+    const before = new Map(this.#relays.map((listed) => [listed.key, listed]));
+    const added: ListedRelay[] = [];
+    const wanted = new Map(
+      this.relays.map((relay) => [`${relay.name} ${formatHostPort(relay.address)}`, relay]),
+    );
+    this.#relays = [...wanted].map(([key, relay]) => {
+      const known = before.get(key);
+      before.delete(key);
+      if (known !== undefined) return known;
+      const listed = this.#list(relay, { key, eventsOf: this.#events! });
+      added.push(listed);
+      return listed;
+    });
+    for (const { client, events } of before.values()) {
+      this.logger.info("relay_unlisted", { relay: client.name });
+      void client.close().then(() => events.onRemoved?.());
+    }
+    // Only now: who looks at the clients finds them all.
+    for (const { client } of added) void client.run();
+  }
+
+  #list(relay: RelayAddress, { key, eventsOf }: { key: string; eventsOf: EventsOf }): ListedRelay {
+    const { logger } = this;
+    const events = eventsOf(() => client);
+    const client: RelayClient = new RelayClient({
+      relay,
+      identity: () => this.identity,
+      dialer: this.#dialer,
+      views: this.views,
+      tls: new TlsCarrier({
+        choice: this.#config.carrier,
+        dial: (signal) =>
+          dialTls({
+            address: relay.address,
+            serverName: relayServerName(relay.name),
+            roots: this.identity.trust.roots,
+            signal,
+            resolve: this.#resolve,
+          }),
+        logger: logger.with({ relay: relay.name }),
+      }),
+      logger,
+      onNetwork: (jws) => this.#source.acceptNetwork(jws, relay.name),
+      onConnected: events.onConnected,
+      onLost: events.onLost,
+    });
+    return { key, client, events };
   }
 }
 
-function pathOf(identity: NodeIdentity): string {
-  if (typeof identity === "string") return identity;
-  throw new GinnelError("ERR_SVID_UNSUPPORTED", "Cannot use an SVID's files yet");
+/** Makes the events of one relay, whose client is there once this has returned. */
+type EventsOf = (client: () => RelayClient) => RelayEvents;
+
+interface ListedRelay {
+  /** Name and address: a relay that moved is another one to us. */
+  readonly key: string;
+  readonly client: RelayClient;
+  readonly events: RelayEvents;
+}
+
+/** The relays that the network lists; one whose address cannot be read is left out. */
+function listedRelays({ network }: Identity): readonly RelayAddress[] {
+  return (network?.relays ?? []).flatMap(({ name, address }) => {
+    try {
+      return [{ name, address: parseHostPort(address) }];
+    } catch {
+      // A newer network may know kinds of addresses that we do not.
+      return [];
+    }
+  });
 }

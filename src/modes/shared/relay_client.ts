@@ -3,6 +3,7 @@
  * reconnects with back-off until stopped.
  */
 
+import { base64url } from "jose";
 import { backoffDelay, sleep, withSignal } from "../../base/async.ts";
 import type { HostPort } from "../../base/address.ts";
 import { formatHostPort } from "../../base/address.ts";
@@ -46,6 +47,8 @@ export interface RelayClientOptions {
   readonly views: ViewHolder;
   readonly tls: TlsCarrier;
   readonly logger: Logger;
+  /** The relay passed on a signed network document. */
+  readonly onNetwork: (jws: string) => Promise<void>;
   /** Runs on every new, authenticated connection; the connection is given up when it rejects. */
   readonly onConnected: (connection: ClientConnection) => Promise<void>;
   /** The connection, or the relay's willingness to take new work, is gone. */
@@ -54,6 +57,11 @@ export interface RelayClientOptions {
 
 /** Milliseconds for dialling and for the relay's first answer. */
 const CONNECT_TIMEOUT_MS = 10_000;
+
+/** Tries to prove a renewed certificate on a living connection, the first two this many milliseconds apart. */
+const RENEW_TRIES = 6;
+const RENEW_RETRY_MS = 5_000;
+const RENEW_TIMEOUT_MS = 5_000;
 
 /** A connection that lived this long (ms) resets the back-off. */
 const STABLE_MS = 10_000;
@@ -65,6 +73,10 @@ export class RelayClient {
   #connection: ClientConnection | undefined;
   #draining = false;
   #checking: ClientConnection | undefined;
+  /** Ends the tries to prove an older certificate. */
+  #renewing: AbortController | undefined;
+  /** Told to this relay alone, so that one proof renews all our connections there and nobody else's. */
+  readonly #group = base64url.encode(crypto.getRandomValues(new Uint8Array(16)));
 
   constructor(options: RelayClientOptions) {
     this.#options = options;
@@ -147,13 +159,48 @@ export class RelayClient {
       identity: this.#options.identity(),
       audience: this.name,
       now: Date.now(),
+      group: this.#group,
     });
     return `Bearer ${proof}`;
   }
 
+  /** Proves our newer certificate on the living connection, so that the relay keeps it and those beside it. */
+  async renew(): Promise<void> {
+    this.#renewing?.abort();
+    const renewing = this.#renewing = new AbortController();
+    const { signal } = renewing;
+    for (let attempt = 0; attempt < RENEW_TRIES && !signal.aborted; attempt++) {
+      const connection = this.#connection;
+      // The next connection begins with the newer certificate.
+      if (connection === undefined || await this.#renewOn(connection)) return;
+      await sleep(RENEW_RETRY_MS * 2 ** attempt, { signal: AbortSignal.any([signal, this.#stop.signal]) })
+        .catch(() => renewing.abort());
+    }
+  }
+
   async close(): Promise<void> {
+    this.#renewing?.abort();
     this.#stop.abort(new GinnelError("ERR_STOPPED", "The node is stopping"));
     await this.#connection?.close(H3_NO_ERROR, "node stopped");
+  }
+
+  /** Whether there is nothing more to do for this connection. */
+  async #renewOn(connection: ClientConnection): Promise<boolean> {
+    const { logger } = this.#options;
+    try {
+      const headers: [string, string][] = [["authorization", await this.authorization()]];
+      const init = { method: "HEAD", scheme: "https", authority: this.authority, path: VIEW_PATH, headers };
+      const signal = AbortSignal.timeout(RENEW_TIMEOUT_MS);
+      const { head, body } = await connection.request(init, { signal, end: true });
+      body.abort();
+      // Any other answer was given to somebody it knows.
+      if (head.status !== 401) return true;
+      const reason = head.headers.get("proxy-status") ?? "no reason given";
+      logger.warn("relay_renewal_refused", { relay: this.name, reason });
+    } catch (error) {
+      logger.debug("relay_renewal_failed", { relay: this.name, detail: errorMessage(error) });
+    }
+    return this.#connection !== connection;
   }
 
   async #connectOnce(): Promise<void> {
@@ -229,6 +276,8 @@ export class RelayClient {
         // The connection may have gone while the view was verified.
         if (this.#connection === undefined) views.disconnected(this.name);
         return;
+      case "network":
+        return await this.#options.onNetwork(message.jws);
       case "drain":
         return this.#drain(connection);
       case "observed":

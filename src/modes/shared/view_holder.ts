@@ -1,8 +1,10 @@
 /**
  * The signed views a node holds, the newest of each relay. Without a valid view nothing is allowed.
  *
- * A view names the peers that its relay has met, so a right holds where the view of any connected relay grants it.
- * While a relay is away its view counts only if no other is there: it may have missed a change.
+ * Where every relay signs by a policy of its own, a view names the peers that its relay has met, so a right holds where
+ * the view of any connected relay grants it. While a relay is away its view counts only if no other is there: it may
+ * have missed a change. Where a controller signs for all of them, the newest view alone counts, whoever brought it: a
+ * relay that lags behind, or holds back the newest, revives no right.
  */
 
 import { withSignal } from "../../base/async.ts";
@@ -13,7 +15,7 @@ import { verifyView, type View } from "../../identity/view.ts";
 
 /** What a holder needs. */
 export interface ViewHolderOptions {
-  readonly identity: Pick<Identity, "id" | "trust">;
+  readonly identity: () => Pick<Identity, "id" | "trust" | "network">;
   readonly logger: Logger;
 }
 
@@ -64,34 +66,44 @@ export class ViewHolder {
 
   /** Verifies a relay's view and takes it if it is newer; refuses (and logs) what does not verify. */
   async accept(jws: string, relay: string): Promise<void> {
-    const { identity, logger } = this.#options;
-    const minRevision = this.#views.get(relay)?.view.rev;
+    const { logger } = this.#options;
     let view: View;
     try {
-      view = await verifyView(jws, {
-        authorities: identity.trust.authorities,
-        subject: identity.id,
-        now: Date.now(),
-        ...(minRevision === undefined ? {} : { minRevision }),
-      });
+      view = await this.#verify(jws, this.#views.get(relay)?.view.rev);
     } catch (error) {
       logger.warn("view_refused", { relay, reason: errorCode(error), detail: errorMessage(error) });
       return;
     }
-    // Two verifications may overlap: the newer view stays.
-    if (view.rev < (this.#views.get(relay)?.view.rev ?? 0)) return;
-    clearTimeout(this.#views.get(relay)?.expiry);
+    const held = this.#views.get(relay);
+    // Two verifications may overlap, and one revision may be signed several times: the newer view stays.
+    if (held !== undefined && age(view, held.view) < 0) return;
+    clearTimeout(held?.expiry);
     const expiry = setTimeout(
       () => this.#changed(),
       Math.min(view.exp * 1_000 - Date.now(), MAX_TIMER_MS) + 1,
     );
-    this.#views.set(relay, { view, isConnected: true, expiry });
+    this.#views.set(relay, { view, jws, isConnected: true, expiry });
     logger.debug("view_accepted", {
       relay,
       revision: view.rev,
       dial: view.dial.length,
       bind: view.bind.length,
     });
+    this.#changed();
+  }
+
+  /** The network's authorities have changed: views that none of the present ones signed count no more. */
+  async recheck(): Promise<void> {
+    for (const [relay, held] of this.#views) {
+      try {
+        await this.#verify(held.jws, undefined);
+      } catch (error) {
+        this.#options.logger.warn("view_revoked", { relay, reason: errorCode(error) });
+        if (this.#views.get(relay) !== held) continue;
+        clearTimeout(held.expiry);
+        this.#views.delete(relay);
+      }
+    }
     this.#changed();
   }
 
@@ -132,6 +144,16 @@ export class ViewHolder {
     for (const { expiry } of this.#views.values()) clearTimeout(expiry);
   }
 
+  #verify(jws: string, minRevision: number | undefined): Promise<View> {
+    const { id, trust } = this.#options.identity();
+    return verifyView(jws, {
+      authorities: trust.authorities,
+      subject: id,
+      now: Date.now(),
+      ...(minRevision === undefined ? {} : { minRevision }),
+    });
+  }
+
   #changed(): void {
     this.#known = undefined;
     for (const listener of this.#listeners) listener();
@@ -153,10 +175,20 @@ export class ViewHolder {
 
   #inForce(): View[] {
     const now = Date.now();
-    const valid = [...this.#views.values()].filter(({ view }) => view.exp * 1_000 > now);
+    const held = [...this.#views.values()];
+    if (this.#options.identity().network !== undefined) {
+      const newest = held.map(({ view }) => view).sort(age).at(-1);
+      return newest !== undefined && newest.exp * 1_000 > now ? [newest] : [];
+    }
+    const valid = held.filter(({ view }) => view.exp * 1_000 > now);
     const connected = valid.filter(({ isConnected }) => isConnected);
     return (connected.length > 0 ? connected : valid).map(({ view }) => view);
   }
+}
+
+/** Orders views of one authority: negative where the first is the older one. */
+function age(first: View, second: View): number {
+  return first.rev - second.rev || first.iat - second.iat || first.exp - second.exp;
 }
 
 /** Joins what several views say of each service. */
@@ -194,6 +226,7 @@ interface Rights {
 
 interface HeldView {
   readonly view: View;
+  readonly jws: string;
   isConnected: boolean;
   /** Looks at the rights again when the view ends: live flows end with it. */
   readonly expiry: ReturnType<typeof setTimeout>;

@@ -1,6 +1,8 @@
 import assert from "node:assert/strict";
+import type { JWK } from "jose";
 import { createLogger, SILENT_LOGGER } from "../../../src/base/log.ts";
 import { type Authority, createAuthority } from "../../../src/identity/authority.ts";
+import type { NodeNetwork } from "../../../src/identity/network_document.ts";
 import { parseSpiffeId } from "../../../src/identity/spiffe_id.ts";
 import { signView, type View } from "../../../src/identity/view.ts";
 import { ViewHolder } from "../../../src/modes/shared/view_holder.ts";
@@ -11,12 +13,27 @@ const DB = "spiffe://clinic.example/connector/db";
 const SPARE = "spiffe://clinic.example/connector/spare";
 const authority = await createAuthority();
 
-function holder(logger = SILENT_LOGGER): ViewHolder & Disposable {
+/** What a controller's network is to a node that holds views. */
+const NETWORK: NodeNetwork = {
+  rev: 1,
+  iat: 0,
+  controllers: [],
+  relays: [],
+  trustDomains: [],
+  revoked: [],
+};
+
+function holder(
+  logger = SILENT_LOGGER,
+  options: { readonly network?: NodeNetwork; readonly authorities?: () => JWK[] } = {},
+): ViewHolder & Disposable {
+  const { network, authorities = () => [authority.publicJwk] } = options;
   const views = new ViewHolder({
-    identity: {
+    identity: () => ({
       id: parseSpiffeId(ALICE),
-      trust: { domain: "clinic.example", roots: [], authorities: [authority.publicJwk], foreign: [] },
-    },
+      trust: { domain: "clinic.example", roots: [], authorities: authorities(), foreign: [] },
+      network,
+    }),
     logger,
   });
   return Object.assign(views, { [Symbol.dispose]: () => views.close() });
@@ -99,4 +116,49 @@ Deno.test("a view's end takes its rights away and tells", async () => {
   await eventually(() => told > 0);
   assert.equal(views.mayDial("records"), false);
   assert.equal(views.isValid, false);
+});
+
+Deno.test("of two views of one revision the one signed later counts, in whatever order they come", async () => {
+  using views = holder();
+  const iat = Math.floor(Date.now() / 1_000);
+  const more = { dial: [{ service: "records", endToEnd: "required", bind: [DB, SPARE] } as const] };
+  await views.accept(await signed(view(3, { iat, ...more })), "relay-1");
+  await views.accept(await signed(view(3, { iat: iat - 5 })), "relay-1");
+  assert.equal(views.mayDialAt("records", SPARE), true);
+  await views.accept(await signed(view(3, { iat: iat + 5 })), "relay-1");
+  assert.equal(views.mayDialAt("records", SPARE), false);
+});
+
+Deno.test("where a controller signs, a relay that lags behind revives no right, not even as the last one", async () => {
+  using views = holder(SILENT_LOGGER, { network: NETWORK });
+  const more = { dial: [{ service: "records", endToEnd: "required", bind: [DB, SPARE] } as const] };
+  await views.accept(await signed(view(8, more)), "relay-1");
+  assert.equal(views.mayDialAt("records", SPARE), true);
+  await views.accept(await signed(view(9)), "relay-2");
+  assert.equal(views.mayDialAt("records", SPARE), false);
+  views.disconnected("relay-2");
+  assert.equal(views.mayDialAt("records", SPARE), false);
+  assert.equal(views.mayDialAt("records", DB), true);
+});
+
+Deno.test("where a controller signs, an older view does not outlive the newest", async () => {
+  using views = holder(SILENT_LOGGER, { network: NETWORK });
+  const now = Math.floor(Date.now() / 1_000);
+  await views.accept(await signed(view(8)), "relay-1");
+  await views.accept(await signed(view(9, { exp: now + 2 })), "relay-2");
+  await eventually(() => !views.isValid);
+  assert.equal(views.mayDial("records"), false);
+});
+
+Deno.test("views of an authority that is trusted no more are dropped", async () => {
+  let authorities = [authority.publicJwk];
+  using views = holder(SILENT_LOGGER, { authorities: () => authorities });
+  await views.accept(await signed(view(1)), "relay-1");
+  const next = await createAuthority();
+  authorities = [authority.publicJwk, next.publicJwk];
+  await views.recheck();
+  assert.equal(views.mayDial("records"), true);
+  authorities = [next.publicJwk];
+  await views.recheck();
+  assert.equal(views.mayDial("records"), false);
 });

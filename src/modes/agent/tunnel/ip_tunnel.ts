@@ -27,7 +27,7 @@ import { prefixesFor } from "./tunnel_routes.ts";
 export interface IpTunnelOptions {
   readonly config: AgentTunnelConfig;
   /** Whom the tunnel must never swallow. */
-  readonly relays: readonly HostPort[];
+  readonly relays: () => readonly HostPort[];
   readonly opener: TunnelOpener;
   readonly logger: Logger;
   /** The tunnel carries packets, or does not any more. */
@@ -135,6 +135,14 @@ export class IpTunnel {
   relaysChanged(): void {
     if (this.#options.opener.shouldMove()) this.#link?.abort();
     this.#wake?.();
+  }
+
+  /** Other relays are listed: the way to them, too, stays outside the tunnel. */
+  async relayListChanged(): Promise<void> {
+    await this.#addresses.refresh();
+    if (this.#stop.signal.aborted || String(this.#addresses) === this.#ledAround) return;
+    this.#applying = this.#applying.catch(ignore).then(() => this.#lead());
+    await this.#applying;
   }
 
   /** Ends the tunnel and takes back what was set up. Idempotent. */

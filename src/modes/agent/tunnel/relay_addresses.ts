@@ -20,30 +20,29 @@ const DNS_PORT = 53;
 
 /** Remembers where relays are: a name that cannot be looked up now keeps the addresses it had. */
 export class RelayAddresses {
-  readonly #relays: readonly HostPort[];
+  readonly #relays: () => readonly HostPort[];
   readonly #known = new Map<string, readonly IpAddress[]>();
   #nameServers: readonly IpAddress[] = [];
 
-  constructor(relays: readonly HostPort[]) {
+  /** `relays` tells where they listen now. */
+  constructor(relays: () => readonly HostPort[]) {
     this.#relays = relays;
-    for (const { hostname } of relays) {
-      const address = parseIp(hostname);
-      if (address !== undefined) this.#known.set(hostname, [address]);
-    }
   }
 
   /** Looks every relay up. */
   async refresh(): Promise<void> {
-    await Promise.all(this.#relays.map(async ({ hostname }) => {
-      const found = await withDeadline(LOOKUP_TIMEOUT, () => resolveHost(hostname)).catch(() => []);
-      const addresses = found.map(parseIp).filter((address) => address !== undefined);
-      if (addresses.length > 0) this.#known.set(hostname, addresses);
-    }));
+    await Promise.all(
+      this.#relays().map(async ({ hostname }) => {
+        const found = await withDeadline(LOOKUP_TIMEOUT, () => resolveHost(hostname)).catch(() => []);
+        const addresses = found.map(parseIp).filter((address) => address !== undefined);
+        if (addresses.length > 0) this.#known.set(hostname, addresses);
+      }),
+    );
   }
 
   /** Notes the system's name servers, from the text of resolv.conf: without them a relay's name leads nowhere. */
   useNameServers(resolvConf: string): void {
-    if (this.#relays.every(({ hostname }) => parseIp(hostname) !== undefined)) return;
+    if (this.#relays().every(({ hostname }) => parseIp(hostname) !== undefined)) return;
     this.#nameServers = resolvConf.split("\n")
       .map((line) => parseIp(/^\s*nameserver\s+(\S+)/.exec(line)?.[1] ?? ""))
       .filter((address) => address !== undefined);
@@ -51,9 +50,11 @@ export class RelayAddresses {
 
   /** Everything that must stay reachable. */
   endpoints(): Endpoint[] {
-    const relays = this.#relays.flatMap(({ hostname, port }) =>
-      (this.#known.get(hostname) ?? []).map((address) => ({ address, port }))
-    );
+    const relays = this.#relays().flatMap(({ hostname, port }) => {
+      const literal = parseIp(hostname);
+      const addresses = literal === undefined ? this.#known.get(hostname) ?? [] : [literal];
+      return addresses.map((address) => ({ address, port }));
+    });
     return [...relays, ...this.#nameServers.map((address) => ({ address, port: DNS_PORT }))];
   }
 
