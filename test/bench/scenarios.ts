@@ -3,6 +3,7 @@
  */
 
 import type { BenchNetwork, Carrier, LongPath, Product } from "./bench_network.ts";
+import { CONTROL_SCENARIOS } from "./control_scenarios.ts";
 import { idleSessionsRow } from "./idle_sessions.ts";
 import { bulkRow, connectsRow, latencyRow, type Measurement, type Scenario } from "./measurement.ts";
 import type { Row, Target } from "./report.ts";
@@ -60,6 +61,7 @@ export const SCENARIOS: readonly Scenario[] = [
     measurements: [idleSessionsRow("idle: relay memory per session", { atMost: 220 })],
   }),
   ...TUNNEL_SCENARIOS,
+  ...CONTROL_SCENARIOS,
 ];
 
 /** Rows that follow from others, as far as those were measured. */

@@ -5,6 +5,7 @@
  */
 
 import assert from "node:assert/strict";
+import { caPaths } from "../../src/identity/ca_directory.ts";
 import type { ControllerResponse } from "../../src/io/controller/https_client.ts";
 import { writeSecretFile } from "../../src/identity/secret_file.ts";
 import { type ApiMethod, type ApiRequest, ControllerNode } from "./controller_process.ts";
@@ -93,6 +94,11 @@ export class ControllerGround implements AsyncDisposable {
   get token(): string {
     assert.ok(this.#token !== undefined, "no controller was started");
     return this.#token;
+  }
+
+  /** The network's CA certificates, PEM. */
+  async roots(): Promise<readonly string[]> {
+    return [await Deno.readTextFile(caPaths(`${this.controllers[0]!.data}/ca`).certificate)];
   }
 
   /** Asks the first controller that runs, with the bootstrap token unless another is given. */

@@ -1,0 +1,204 @@
+/**
+ * Measures the control plane on grounds of `test/support/`: how long a change takes to reach relays, how fast addresses
+ * are given, and how long a flow waits when its relay dies.
+ */
+
+import assert from "node:assert/strict";
+import postgres from "postgres";
+import { SILENT_LOGGER } from "../../src/base/log.ts";
+import type { Store } from "../../src/control/store.ts";
+import { openStore } from "../../src/store/open_store.ts";
+import type { ControllerGround } from "../support/controller_ground.ts";
+import { eventually } from "../support/eventually.ts";
+import { askName, connectNamed, NamedUpstream } from "../support/named_upstream.ts";
+import { type AgentNode, Network } from "../support/network.ts";
+
+/** Relays in the rows about several of them. */
+const RELAYS = 3;
+
+/** The pool of the address row, and how many of its addresses are taken before. */
+const POOL = "10.0.0.0/16";
+const TAKEN = 60_000;
+
+/** Clients that ask for addresses at once. */
+const CLIENTS = 8;
+
+/** Addresses of the measured clients that are held at once; the oldest are given back. */
+const HELD = 1_000;
+
+/** Three relays on a controller, a flow over each, and the policy that allows them. */
+export class ChangeGround implements AsyncDisposable {
+  readonly #ground: ControllerGround;
+  readonly #upstream = new NamedUpstream("reached");
+  readonly #agents: AgentNode[] = [];
+
+  /** Takes the ground over. */
+  static async create(ground: ControllerGround): Promise<ChangeGround> {
+    const change = new ChangeGround(ground);
+    try {
+      await change.#start();
+    } catch (error) {
+      await change[Symbol.asyncDispose]();
+      throw error;
+    }
+    return change;
+  }
+
+  private constructor(ground: ControllerGround) {
+    this.#ground = ground;
+  }
+
+  /**
+   * Takes the right to dial away while a flow runs over each relay: milliseconds from the API's answer until the last
+   * of the flows has ended at its client.
+   */
+  async measure(): Promise<number> {
+    const { id } = await this.#ground.make("/service-policies", {
+      name: "bench-dial",
+      type: "Dial",
+      semantic: "AnyOf",
+      identityRoles: ["#all"],
+      serviceRoles: ["#all"],
+    });
+    const flows = await Promise.all(
+      this.#agents.map((agent) => eventually(() => connectNamed(agent.forward("web")))),
+    );
+    const ends = flows.map(({ conn }) => endOf(conn));
+    const { status } = await this.#ground.api("DELETE", `/service-policies/${id}`);
+    const answered = performance.now();
+    assert.equal(status, 204);
+    return Math.max(0, Math.max(...await Promise.all(ends)) - answered);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#ground[Symbol.asyncDispose]();
+    this.#upstream[Symbol.dispose]();
+  }
+
+  async #start(): Promise<void> {
+    const ground = this.#ground;
+    await ground.make("/services", { name: "web" });
+    await ground.make("/service-policies", {
+      name: "bench-bind",
+      type: "Bind",
+      semantic: "AnyOf",
+      identityRoles: ["#all"],
+      serviceRoles: ["#all"],
+    });
+    const relays = [];
+    for (let n = 1; n <= RELAYS; n++) relays.push(await ground.relay({ name: `relay-${n}`, separate: true }));
+    await ground.connector({ services: { web: this.#upstream.upstream }, separate: true });
+    for (const { name, port } of relays) {
+      const agent = await ground.agent({
+        name: `agent-at-${name}`,
+        forwards: ["web"],
+        separate: true,
+        untilConnected: false,
+        config: { relays: [{ name, address: `127.0.0.1:${port}` }] },
+      });
+      await agent.waitForLine(/"relay_connected"/);
+      this.#agents.push(agent);
+    }
+  }
+}
+
+/** A store on PostgreSQL whose pool of addresses is nearly full. */
+export class AddressGround implements AsyncDisposable {
+  readonly #store: Store;
+  readonly #held: string[] = [];
+  #clients = 0;
+
+  /** Fills the pool of an empty database. */
+  static async create(url: string): Promise<AddressGround> {
+    const store = await openStore({ kind: "postgres", url }, { logger: SILENT_LOGGER });
+    const sql = postgres(url, { max: 1, fetch_types: false, onnotice: () => {} });
+    try {
+      // One by one it would take minutes.
+      await sql`INSERT INTO ipam_allocations
+        (client_id, virtual_ip, allocated_at, last_seen_at, metadata)
+        SELECT 'taken-' || n, '10.0.0.0'::inet + n, now(), now(), '{}'
+        FROM generate_series(2, ${TAKEN + 1}::int) AS n`;
+      await sql`ANALYZE`;
+      const ground = new AddressGround(store);
+      // The first client finds where the free ones begin.
+      await ground.#allocate("first");
+      return ground;
+    } catch (error) {
+      await store[Symbol.asyncDispose]();
+      throw error;
+    } finally {
+      await sql.end();
+    }
+  }
+
+  private constructor(store: Store) {
+    this.#store = store;
+  }
+
+  /** Milliseconds of each allocation to a new client, {@linkcode CLIENTS} at a time for some seconds. */
+  async measure(seconds: number): Promise<number[]> {
+    const times: number[] = [];
+    const deadline = performance.now() + seconds * 1e3;
+    await Promise.all(Array.from({ length: CLIENTS }, async () => {
+      while (performance.now() < deadline) {
+        const client = `bench-${++this.#clients}`;
+        const started = performance.now();
+        await this.#allocate(client);
+        times.push(performance.now() - started);
+        this.#held.push(client);
+        if (this.#held.length > HELD) await this.#store.releaseAddress(this.#held.shift()!);
+      }
+    }));
+    return times;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#store[Symbol.asyncDispose]();
+  }
+
+  async #allocate(client: string): Promise<void> {
+    const result = await this.#store.allocateAddress(client, {
+      now: Date.now(),
+      ipv4: POOL,
+      ipv6: null,
+      reclaimBefore: 0,
+    });
+    assert.ok(result.ok && result.isNew, `no new address for ${client}`);
+  }
+}
+
+/** Milliseconds until a new flow has its first byte, right after the agent's first relay of three was killed. */
+export async function measureFailOver(): Promise<number> {
+  await using network = await Network.create();
+  using upstream = new NamedUpstream("reached");
+  const relays = [];
+  for (let n = 1; n <= RELAYS; n++) {
+    relays.push(await network.relay({ name: `relay-${n}`, separate: true }));
+  }
+  await network.connector({ services: { web: upstream.upstream }, relays, separate: true });
+  const agent = await network.agent({ forwards: ["web"], relays, separate: true });
+  for (let i = 0; i < 3; i++) await askName(agent.forward("web"));
+  await relays[0]!.process!.stop({ signal: "SIGKILL" });
+  const killed = performance.now();
+  assert.equal(await askName(agent.forward("web")), "reached");
+  return performance.now() - killed;
+}
+
+/** The value below which that share of all lies. */
+export function percentile(values: readonly number[], share: number): number {
+  if (values.length === 0) throw new RangeError("Cannot take a percentile of nothing");
+  const sorted = values.toSorted((a, b) => a - b);
+  return sorted[Math.min(sorted.length - 1, Math.ceil(share * sorted.length) - 1)]!;
+}
+
+/** When the connection ended, in whatever way. */
+async function endOf(conn: Deno.TcpConn): Promise<number> {
+  try {
+    while (await conn.read(new Uint8Array(256)) !== null);
+  } catch {
+    // A reset is how a revoked flow ends.
+  }
+  const ended = performance.now();
+  conn.close();
+  return ended;
+}
