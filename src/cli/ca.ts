@@ -10,6 +10,7 @@ import { issueIdentity } from "../identity/issue_identity.ts";
 import { MAX_DAYS } from "../identity/pki.ts";
 import { writeSecretFile } from "../identity/secret_file.ts";
 import { IDENTITY_KINDS, isIdentityKind } from "../identity/spiffe_id.ts";
+import { isRotateStep, ROTATE_HELP, ROTATE_STEPS, rotateCa } from "./ca_rotate.ts";
 import { describeCa, describeFile, formatDescription } from "./ca_show.ts";
 
 /** Where a command prints; the callbacks take whole texts, newline included. */
@@ -54,6 +55,7 @@ Commands:
   init   make the CA and the key that signs views
   issue  make an identity file for a relay, connector, agent or user
   show   say what a CA directory, an identity file or a certificate holds
+  rotate replace the CA in three steps
 
 Run ginnel ca COMMAND --help for its flags.
 `;
@@ -101,6 +103,7 @@ const SUBCOMMANDS: ReadonlyMap<string, Subcommand> = new Map<string, Subcommand>
     run: issue,
   }],
   ["show", { help: SHOW_HELP, flags: {}, run: show }],
+  ["rotate", { help: ROTATE_HELP, flags: { days: { type: "string" } }, run: rotate }],
 ]);
 
 /** Codes that mean that the command line named something that is not there or cannot be. */
@@ -116,7 +119,7 @@ export async function caCommand(args: string[], io: CommandIo): Promise<number> 
   try {
     const command = SUBCOMMANDS.get(word);
     if (command === undefined) {
-      throw new UsageError(`Unknown command "${word}": it is one of init, issue, show`);
+      throw new UsageError(`Unknown command "${word}": it is one of ${[...SUBCOMMANDS.keys()].join(", ")}`);
     }
     const { words, flags } = parse(rest, command.flags);
     if (flags.help === true) {
@@ -204,6 +207,24 @@ async function show(call: Call): Promise<number> {
     : await describeFile(file, { now });
   io.stdout(flags.json === true ? toJson(description) : formatDescription(description));
   return description.usable ? 0 : 1;
+}
+
+async function rotate(call: Call): Promise<number> {
+  const { words, flags, io } = call;
+  assertWordCount(words, { most: 1, usage: "ginnel ca rotate STEP" });
+  const [step = ""] = words;
+  if (!isRotateStep(step)) {
+    throw new UsageError(`Unknown STEP "${step}": it is one of ${ROTATE_STEPS.join(", ")}`);
+  }
+  const directory = readDirectory(call);
+  const days = readDays(flags.days, DEFAULT_CA_DAYS);
+  const message = await rotateCa(step, { directory, days, now: Date.now() });
+  io.stdout(
+    flags.json === true
+      ? toJson({ step, directory })
+      : `${message}${step === "retire" ? "" : dirFlag(directory)}\n`,
+  );
+  return 0;
 }
 
 function parse(args: string[], flags: ParseArgsOptionsConfig): Pick<Call, "words" | "flags"> {

@@ -18,7 +18,9 @@ Commands:
   run      start the relay, connector or agent that a config file describes
   check    say whether a config file and all it names are right, without starting anything
   doctor   look for what keeps this machine from working well, and say what to do
-  ca       make and inspect a network's identities: init, issue, show
+  enroll   turn an administrator's one-time token into an identity file
+  identity list, show, validate or reset the identity files of this machine
+  ca       make and inspect a network's identities: init, issue, show, rotate
   leases   list the tunnel addresses that a relay has given, or take one back
   audit    verify the audit log of a network, and look things up in it
   api      make one request to a controller's API
@@ -37,6 +39,8 @@ const COMMANDS: ReadonlyMap<string, Command> = new Map<string, Command>([
   ["check", async (args, io) => await (await import("./check.ts")).checkCommand(args, io)],
   ["doctor", async (args, io) => await (await import("./doctor.ts")).doctorCommand(args, io)],
   ["ca", async (args, io) => await (await import("./ca.ts")).caCommand(args, io)],
+  ["enroll", async (args, io) => await (await import("./enroll.ts")).enrollCommand(args, io)],
+  ["identity", async (args, io) => await (await import("./identity.ts")).identityCommand(args, io)],
   ["leases", async (args, io) => await (await import("./leases.ts")).leasesCommand(args, io)],
   ["login", async (args, io) => await (await import("./login.ts")).loginCommand(args, io)],
   ["logout", async (args, io) => await (await import("./logout.ts")).logoutCommand(args, io)],

@@ -8,7 +8,7 @@ import { z } from "zod";
 import { type Authority, AuthorityJwk } from "./authority.ts";
 import { parseCertificatesPem } from "./certificate.ts";
 import { IdentityError, type NetworkDocumentErrorCode } from "./errors.ts";
-import { JwsError, type JwsFault, readJwsHeader, signJws, verifyJws } from "./jws.ts";
+import { JwsError, type JwsFault, readJwsHeader, readJwsPayload, signJws, verifyJws } from "./jws.ts";
 
 /** Largest signed network document, in bytes. */
 export const MAX_NETWORK_DOCUMENT_LENGTH = 1 << 20;
@@ -98,6 +98,25 @@ export async function verifyNetworkDocument(
     throw refuse("ERR_NETWORK_DOCUMENT_OUTDATED", `its revision ${document.rev} is older than the known one`);
   }
   return document;
+}
+
+/**
+ * Reads the first network document of a device, over a connection that is verified: the authorities are those that it
+ * names, one of which must have signed it. Whether they may be believed is for the caller to find out.
+ */
+export async function introduceNetworkDocument(
+  jws: string,
+  options: { readonly trustDomain: string },
+): Promise<NetworkDocument> {
+  if (jws.length > MAX_NETWORK_DOCUMENT_LENGTH) throw tooLarge(jws.length);
+  let stated: z.output<typeof NetworkDocumentSchema>;
+  try {
+    readJwsHeader(jws);
+    stated = NetworkDocumentSchema.parse(readJwsPayload(jws));
+  } catch (error) {
+    throw fromJws(error instanceof z.ZodError ? new JwsError("malformed", { cause: error }) : error);
+  }
+  return await verifyNetworkDocument(jws, { ...options, authorities: stated.authorities as JWK[] });
 }
 
 /** The part of a network document that a node keeps beside its trust. */

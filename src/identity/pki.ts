@@ -68,7 +68,7 @@ export interface IssueOptions {
 }
 
 /** Certificates start this long before they are made, so that a node whose clock is behind accepts them. */
-const BACKDATE_MILLISECONDS = 5 * 60_000;
+export const BACKDATE_MILLISECONDS = 5 * 60_000;
 
 /** Longest life that can be asked for, in days. */
 export const MAX_DAYS = 36_500;

@@ -12,6 +12,8 @@ export type EnrolmentRefusal =
   | "csr"
   | "identity-unknown"
   | "identity-disabled"
+  /** Its certificates come from logins alone: its provider may not vouch for it any more. */
+  | "login-needed"
   | "certificate-revoked";
 
 /** A certificate with the network's facts, or why there is none. */
@@ -65,6 +67,7 @@ const DETAILS: Readonly<Record<EnrolmentRefusal, string>> = {
   "csr": "The certificate signing request cannot be used",
   "identity-unknown": "There is no such identity any more: ask the administrator",
   "identity-disabled": "The identity is disabled: ask the administrator",
+  "login-needed": "This identity is a provider's user: log in again with ginnel login",
   "certificate-revoked": "The certificate was revoked: enrol again",
 };
 
@@ -77,12 +80,14 @@ export function refusal(reason: EnrolmentRefusal, detail = DETAILS[reason]): Ref
 export function judge(identity: Resource<"identity"> | undefined, id: SpiffeId): Refused | undefined {
   if (identity === undefined || identity.spec.spiffeId !== id.uri) return refusal("identity-unknown");
   if (identity.spec.disabled) return refusal("identity-disabled");
+  if (identity.spec.origin === "oidc") return refusal("login-needed");
   return undefined;
 }
 
 /** Why no token is made for an identity; undefined when one may be. */
 export function whyNotEnrollable({ spec }: Resource<"identity">): string | undefined {
   if (!isEnrollable(spec.type)) return `A ${spec.type} does not enrol: it brings its own identity`;
+  if (spec.origin === "oidc") return "The identity is a provider's user: it logs in with ginnel login";
   return spec.disabled ? "The identity is disabled: enable it first" : undefined;
 }
 
