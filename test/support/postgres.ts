@@ -95,18 +95,29 @@ export class PostgresServer implements AsyncDisposable {
   /** Makes a database; returns its URL. */
   async createDatabase(): Promise<string> {
     const name = `test_${++this.#databases}`;
-    const sql = postgres(this.#url("postgres"), { max: 1, fetch_types: false });
-    try {
-      await sql.unsafe(`CREATE DATABASE ${name}`);
-    } finally {
-      await sql.end();
-    }
+    await this.#administer(`CREATE DATABASE ${name}`);
     return this.#url(name);
+  }
+
+  /** Ends all connections to the databases made here, as a failing network would. */
+  async cutConnections(): Promise<void> {
+    await this.#administer(
+      "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname LIKE 'test_%'",
+    );
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.stop();
     await Deno.remove(this.#folder, { recursive: true });
+  }
+
+  async #administer(statement: string): Promise<void> {
+    const sql = postgres(this.#url("postgres"), { max: 1, fetch_types: false });
+    try {
+      await sql.unsafe(statement);
+    } finally {
+      await sql.end();
+    }
   }
 
   #url(database: string): string {

@@ -30,16 +30,8 @@ const CONNECT_TIMEOUT = 5;
 /** Seconds that a query under way has when the database is closed. */
 const CLOSE_TIMEOUT = 5;
 
-/** Errors of a connection that ended, by the driver, the system or the server. */
-const LOST = new Set([
-  "CONNECTION_CLOSED",
-  "CONNECTION_ENDED",
-  "CONNECTION_DESTROYED",
-  "ECONNRESET",
-  "EPIPE",
-  "57P01",
-  "57P02",
-]);
+/** Milliseconds until a query is given up whose connection says nothing any more. */
+const QUERY_TIMEOUT = 120_000;
 
 /** What a client is told of its one connection. */
 export interface PostgresClientEvents {
@@ -177,16 +169,16 @@ class PostgresDriver implements Driver {
 }
 
 class PostgresConnection implements DatabaseConnection {
-  readonly #client: postgres.Sql;
+  readonly #url: string;
+  #client: postgres.Sql | undefined;
+  readonly #discarded = new Set<Promise<void>>();
   /** Whether the connection that a transaction began on is still the same. */
   #transaction: "none" | "open" | "lost" = "none";
+  /** Ends the wait of the query under way. */
+  #giveUp: ((error: Error) => void) | undefined;
 
   constructor(url: string) {
-    this.#client = connectPostgres(url, {
-      onClose: () => {
-        if (this.#transaction === "open") this.#transaction = "lost";
-      },
-    });
+    this.#url = url;
   }
 
   async executeQuery<R>(query: CompiledQuery): Promise<QueryResult<R>> {
@@ -196,6 +188,7 @@ class PostgresConnection implements DatabaseConnection {
     return { rows: result as unknown as R[], numAffectedRows: BigInt(result.count ?? 0) };
   }
 
+  /** Begins on a connection that is there: the one before may have ended while it was idle. */
   async begin({ isolationLevel, accessMode }: TransactionSettings): Promise<void> {
     const words = ["BEGIN"];
     if (isolationLevel !== undefined) words.push("ISOLATION LEVEL", isolationLevel);
@@ -235,26 +228,73 @@ class PostgresConnection implements DatabaseConnection {
     await Promise.reject(new Error("Cannot stream from PostgreSQL"));
   }
 
-  close(): Promise<void> {
-    return closePostgres(this.#client);
+  async close(): Promise<void> {
+    await Promise.all(this.#discarded);
+    if (this.#client !== undefined) await closePostgres(this.#client);
   }
 
   async #run({ sql, parameters }: CompiledQuery): Promise<postgres.RowList<postgres.Row[]>> {
-    if (this.#transaction === "lost") {
-      throw new GinnelError("ERR_DATABASE_LOST", "Lost the connection to the database within a transaction", {
-        hint: "Try again",
-      });
-    }
+    if (this.#transaction === "lost") throw new LostConnection();
+    const client = this.#client ??= this.#connect();
     const prepare = parameters.length <= MAX_PREPARED_PARAMETERS;
-    return await this.#client.unsafe(sql, parameters as postgres.ParameterOrJSON<never>[], { prepare });
+    // The driver forgets queries that come between a connection's error and its end.
+    const lost = Promise.withResolvers<never>();
+    this.#giveUp = lost.reject;
+    const timer = setTimeout(() => lost.reject(new LostConnection()), QUERY_TIMEOUT);
+    try {
+      const query = client.unsafe(sql, parameters as postgres.ParameterOrJSON<never>[], { prepare });
+      return await Promise.race([query, lost.promise]);
+    } catch (error) {
+      if (isLost(error)) this.#discard(client);
+      throw error;
+    } finally {
+      clearTimeout(timer);
+      this.#giveUp = undefined;
+    }
   }
+
+  #connect(): postgres.Sql {
+    const client = connectPostgres(this.#url, {
+      onClose: () => {
+        if (this.#client !== client) return;
+        this.#giveUp?.(new LostConnection());
+        this.#discard(client);
+      },
+    });
+    return client;
+  }
+
+  /** The next query gets a new client: whatever state this one is in, nobody waits for it. */
+  #discard(client: postgres.Sql): void {
+    if (this.#client !== client) return;
+    this.#client = undefined;
+    if (this.#transaction === "open") this.#transaction = "lost";
+    const ended = client.end({ timeout: 0 }).catch(() => undefined);
+    this.#discarded.add(ended);
+    void ended.then(() => this.#discarded.delete(ended));
+  }
+}
+
+/** A connection ended that a query, or a transaction, was using. */
+class LostConnection extends GinnelError {
+  constructor() {
+    super("ERR_DATABASE_LOST", "Lost the connection to the database", {
+      hint: "Look whether the database runs; what was under way may have happened or not",
+    });
+  }
+}
+
+/** Whether an error is anything but the server's answer to a statement. */
+function isLost(error: unknown): boolean {
+  // 57P…: the server ends the connection.
+  return !(error instanceof postgres.PostgresError) || error.code.startsWith("57P");
 }
 
 async function twice<T>(run: () => Promise<T>): Promise<T> {
   try {
     return await run();
   } catch (error) {
-    if (!LOST.has(String((error as { readonly code?: unknown }).code))) throw error;
+    if (!isLost(error)) throw error;
     return await run();
   }
 }
