@@ -44,8 +44,7 @@ export function guardBody(limitsOf: (path: string) => BodyLimits): MiddlewareHan
     if (declared !== null && !(Number(declared) <= limits.maxBytes)) {
       return bodyProblem(new BodyFault("too-large"));
     }
-    const type = raw.headers.get("content-type");
-    if (raw.headers.has("content-encoding") || (declared !== "0" && !JSON_TYPE.test(type ?? ""))) {
+    if (raw.headers.has("content-encoding") || (announcesBody(raw) && !isJson(raw))) {
       return problem("unsupported-media-type", { detail: "Send plain application/json in UTF-8" });
     }
     const body = boundedBody(raw.body, limits);
@@ -55,6 +54,17 @@ export function guardBody(limitsOf: (path: string) => BodyLimits): MiddlewareHan
     // Readers wrap a stream's failure in errors of their own; what broke is known here.
     if (body.fault() !== undefined) context.res = bodyProblem(body.fault()!);
   };
+}
+
+/** Whether the header says that there is a body. In HTTP/2 it need not; then who reads it sees to its type. */
+function announcesBody({ headers }: Request): boolean {
+  const length = headers.get("content-length");
+  return (length !== null && length !== "0") || headers.has("transfer-encoding") ||
+    headers.has("content-type");
+}
+
+function isJson({ headers }: Request): boolean {
+  return JSON_TYPE.test(headers.get("content-type") ?? "");
 }
 
 /** A stream that fails with a {@linkcode BodyFault} once `source` breaks its bounds. */

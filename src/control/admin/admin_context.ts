@@ -17,11 +17,11 @@ export interface NetworkAdminOptions {
   readonly now: () => number;
   /** What is wrong with an egress policy's document. */
   readonly validateEgress: (document: Readonly<Record<string, unknown>>) => readonly FieldProblem[];
-  /** Makes a one-time token for an identity and stores its enrolment. */
+  /** Makes a one-time token for an identity, unless it cannot enrol, and stores its enrolment. */
   readonly createEnrolmentToken: (
     identityId: string,
     options: { readonly ttlMs?: number; readonly by: string },
-  ) => Promise<{ readonly token: string; readonly enrolment: Enrolment }>;
+  ) => Promise<Outcome<{ readonly token: string; readonly enrolment: Enrolment }>>;
   /** The network's CA certificates, PEM, the issuing one first. */
   readonly roots: () => readonly string[];
   /** How addresses are given to a client now. */

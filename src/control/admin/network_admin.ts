@@ -120,13 +120,8 @@ export class NetworkAdmin {
       return identity;
     });
     if (!checked.ok) return checked;
-    const { spec } = checked.value;
-    if (spec.disabled) return { ok: false, fault: "conflict", detail: "It is disabled: enable it first" };
-    if (spec.type === "workload" || spec.type === "controller") {
-      return { ok: false, fault: "conflict", detail: `A ${spec.type} does not enrol by a token` };
-    }
     const options = { by: by.who, ...(ttlMs === undefined ? {} : { ttlMs }) };
-    return { ok: true, value: await this.#context.options.createEnrolmentToken(identityId, options) };
+    return await this.#context.options.createEnrolmentToken(identityId, options);
   }
 
   enrolments(identityId: string): Promise<readonly Enrolment[]> {
