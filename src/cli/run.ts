@@ -15,7 +15,7 @@ import { logStrayRejections } from "./stray_rejections.ts";
 
 const HELP = `Usage: ginnel run --config FILE
 
-Starts the relay, connector or agent that FILE describes. Log lines are JSON on standard output.
+Starts the relay, controller, connector or agent that FILE describes. Log lines are JSON on standard output.
 
   --config FILE  the config file, JSON
 
@@ -34,7 +34,9 @@ async function run(flags: Flags, io: CommandIo): Promise<number> {
   logStrayRejections(logger);
   const stopped = untilStopped();
   logger.info("starting", { mode: config.mode, version: VERSION, pid: Deno.pid });
-  const running = await runMode(config, { logger });
+  // A relay may wait long for its controller.
+  const running = await Promise.race([runMode(config, { logger, announce: io.stderr }), stopped]);
+  if (typeof running === "string") return EXIT.done;
   const stopReloading = onReload(() => void reload(running, logger));
   const reason = await Promise.race([stopped, running.closed]);
   stopReloading();

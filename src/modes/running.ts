@@ -7,6 +7,8 @@ import type { Logger } from "../base/log.ts";
 /** What a mode needs besides its config. */
 export interface ModeContext {
   readonly logger: Logger;
+  /** Shows a person something that must not be logged. */
+  readonly announce?: (text: string) => void;
 }
 
 /** A running node. */

@@ -16,7 +16,7 @@ import type { Identity } from "../../identity/identity_file.ts";
 import { ProofVerifier } from "../../identity/proof.ts";
 import { listenQuic } from "../../io/quic/listener.ts";
 import { listenTls } from "../../io/tls/listener.ts";
-import { AuditLog } from "../../telemetry/audit.ts";
+import { AuditLog, type AuditRecord } from "../../telemetry/audit.ts";
 import { HealthServer } from "../../telemetry/health.ts";
 import { H3_NO_ERROR } from "../../wire/h3/codes.ts";
 import type { ModeContext, Running } from "../running.ts";
@@ -48,18 +48,26 @@ const ROUTE_REFUSALS: Readonly<Record<(Route & { kind: "refuse" })["status"], Re
 /** Starts a relay. */
 export async function runRelay(config: RelayConfig, context: ModeContext): Promise<Running> {
   const { logger } = context;
-  const source = await openSource(config, { logger });
-  try {
-    return await Relay.start({ config, source, logger });
-  } catch (error) {
-    await source[Symbol.asyncDispose]();
-    throw error;
-  }
+  const holder: { relay?: Relay } = {};
+  await using undo = new AsyncDisposableStack();
+  // First of all: a relay that waits for its controller says so.
+  const health = config.health === null ? undefined : undo.use(
+    await HealthServer.start({
+      address: config.health,
+      logger,
+      degraded: () => holder.relay?.problems ?? [],
+    }),
+  );
+  const source = undo.use(await openSource(config, context));
+  const relay = await Relay.start({ config, source, health, logger });
+  undo.move();
+  return holder.relay = relay;
 }
 
 interface RelayParts {
   readonly config: RelayConfig;
   readonly source: NetworkSource;
+  readonly health: HealthServer | undefined;
   readonly logger: Logger;
 }
 
@@ -77,6 +85,7 @@ class Relay implements Running {
   readonly #name: string;
   readonly #audit: AuditLog;
   readonly #source: NetworkSource;
+  readonly #verifier: ProofVerifier;
   readonly #viewStreams: ViewStreams;
   readonly #peers: Peers;
   readonly #links: ConnectorLinks;
@@ -98,35 +107,30 @@ class Relay implements Running {
   static async start(parts: RelayParts): Promise<Relay> {
     const { config, source, logger } = parts;
     const { trustDomain } = source.identity.id;
-    const audit = await AuditLog.open(config.audit, { logger });
-    const holder: { relay?: Relay } = {};
-    const health = config.health === null ? undefined : await HealthServer.start({
-      address: config.health,
-      logger,
-      degraded: () =>
-        [audit.problem, holder.relay?.tunnelProblem, ...source.problems].filter((problem) =>
-          problem !== undefined
-        ),
-    });
+    const forward = (record: AuditRecord, time: number) => source.audit(record, time);
+    await using undo = new AsyncDisposableStack();
+    const audit = undo.use(await AuditLog.open(config.audit, { logger, forward }));
     const tunnels = config.tunnel === undefined ? undefined : await IpTunnels.start({
       config: config.tunnel,
       trustDomain,
       policy: () => source.snapshot,
       audit,
       logger,
+      ...(source.tunnels === undefined ? {} : { controller: source.tunnels }),
     });
-    const relay = new Relay(parts, { audit, health, tunnels });
-    holder.relay = relay;
+    if (tunnels !== undefined) undo.defer(() => tunnels.close());
+    const relay = new Relay(parts, { audit, tunnels });
+    source.onReleased((identity) => tunnels?.released(identity));
     source.onChange((changed) => relay.#changed(changed));
     await relay.#listen(source.identity);
+    undo.move();
     return relay;
   }
 
   private constructor(
-    { config, source, logger }: RelayParts,
+    { config, source, health, logger }: RelayParts,
     parts: {
       audit: AuditLog;
-      health: HealthServer | undefined;
       tunnels: IpTunnels | undefined;
     },
   ) {
@@ -136,7 +140,7 @@ class Relay implements Running {
     this.#name = source.identity.id.name;
     this.#source = source;
     this.#audit = parts.audit;
-    this.#health = parts.health;
+    this.#health = health;
     this.#tunnels = parts.tunnels;
     const snapshot = () => source.snapshot;
     const registry = new ServiceRegistry(config.limits);
@@ -147,11 +151,12 @@ class Relay implements Running {
       logger,
     });
     this.#peers = new Peers({
-      verifier: new ProofVerifier({
-        roots: source.trust.roots,
+      verifier: this.#verifier = new ProofVerifier({
+        ...source.trust,
         audience: this.#name,
         trustDomain: source.identity.id.trustDomain,
         now: Date.now,
+        admits: (certificate) => source.admits(certificate),
       }),
       limits: config.limits,
       logger,
@@ -167,9 +172,10 @@ class Relay implements Running {
     });
   }
 
-  /** Why IP tunnels carry nothing; undefined while they do. */
-  get tunnelProblem(): string | undefined {
-    return this.#tunnels?.problem;
+  /** What is wrong although the relay works, as short phrases. */
+  get problems(): readonly string[] {
+    return [this.#audit.problem, this.#tunnels?.problem, ...this.#source.problems]
+      .filter((problem) => problem !== undefined);
   }
 
   /** Reads policy and certificate again. */
@@ -185,12 +191,23 @@ class Relay implements Running {
   }
 
   #changed(changed: ReadonlySet<SourceChange>): void {
+    if (changed.has("trust")) this.#verifier.updateTrust(this.#source.trust);
+    if (changed.has("trust") || changed.has("policy")) {
+      // Whoever was disabled, deleted, or enrolled anew elsewhere is out, with everything that runs.
+      this.#peers.closeWhere(({ id, serial }) =>
+        this.#source.admits({ id, serial }) === false
+          ? "the identity or its certificate was revoked"
+          : undefined
+      );
+    }
     if (changed.has("policy")) {
       // Everything that lost its right ends; views follow from their source.
       this.#broker.policyChanged();
       this.#links.policyChanged();
       this.#tunnels?.policyChanged();
     }
+    if (changed.has("egress")) this.#tunnels?.egressChanged(this.#source.egress);
+    if (changed.has("network")) this.#viewStreams.network(this.#source.network);
     if (changed.has("identity")) {
       const { certificatePem: cert, privateKeyPem: key } = this.#source.identity;
       for (const listener of this.#listeners) listener.reload({ cert, key });
@@ -387,6 +404,14 @@ class Relay implements Running {
   #admitted(peer: Peer): void {
     this.#logger.debug("peer_admitted", { identity: peer.id.uri, connection: peer.connection.id });
     this.#source.admitted(peer.id);
+    const { id, connection } = peer;
+    const session = this.#source.sessions?.open({
+      identity: id.uri,
+      kind: id.kind === "user" || id.kind === "connector" ? id.kind : "agent",
+      remote: formatHostPort(connection.remote),
+      end: () => connection.close(H3_NO_ERROR, "ended by an administrator"),
+    });
+    if (session !== undefined) connection.closed.then(() => session.close());
   }
 
   #refuse(request: ServerRequest, refusal: Refusal): Promise<void> {

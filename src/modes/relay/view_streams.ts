@@ -12,14 +12,14 @@ import { ViewStream } from "./view_stream.ts";
 
 /** All view streams of one relay. */
 export class ViewStreams {
-  readonly #views: Pick<NetworkSource, "subscribe">;
+  readonly #views: Pick<NetworkSource, "subscribe" | "network">;
   readonly #logger: Logger;
   readonly #streams = new Set<ViewStream>();
   /** Connections that have had their view stream: each gets one, since every view costs a signature. */
   readonly #viewers = new WeakSet<ServerConnection>();
   #drainSeconds: number | undefined;
 
-  constructor(views: Pick<NetworkSource, "subscribe">, logger: Logger) {
+  constructor(views: Pick<NetworkSource, "subscribe" | "network">, logger: Logger) {
     this.#views = views;
     this.#logger = logger;
   }
@@ -39,11 +39,19 @@ export class ViewStreams {
     const stream = new ViewStream(body, this.#logger);
     stream.send({ type: "observed", address: formatHostPort(request.connection.remote) });
     if (this.#drainSeconds !== undefined) stream.send({ type: "drain", seconds: this.#drainSeconds });
+    const { network } = this.#views;
+    if (network !== undefined) stream.send({ type: "network", jws: network });
     this.#streams.add(stream);
     const unsubscribe = this.#views.subscribe(peer.id.uri, (jws) => stream.send({ type: "view", jws }));
     await request.connection.closed;
     unsubscribe();
     this.#streams.delete(stream);
+  }
+
+  /** Passes a new network document on to everybody. */
+  network(jws: string | undefined): void {
+    if (jws === undefined) return;
+    for (const stream of this.#streams) stream.send({ type: "network", jws });
   }
 
   /** Tells everybody, also those to come, that the relay stops. */

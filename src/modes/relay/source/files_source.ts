@@ -16,8 +16,10 @@ type FilesConfig = RelaySource & { readonly kind: "files" };
 
 /** Policy files, an identity file and the authority's key. */
 export class FilesSource implements NetworkSource {
-  readonly egress = undefined;
+  readonly egress = null;
   readonly network = undefined;
+  readonly sessions = undefined;
+  readonly tunnels = undefined;
   readonly problems = [];
   readonly #config: FilesConfig;
   readonly #logger: Logger;
@@ -99,6 +101,12 @@ export class FilesSource implements NetworkSource {
   onChange(listener: (changed: ReadonlySet<SourceChange>) => void): void {
     this.#listeners.push(listener);
   }
+
+  /** Leases of files are the tunnels' own affair. */
+  onReleased(): void {}
+
+  /** Nobody but the log wants to know. */
+  audit(): void {}
 
   async reload(): Promise<void> {
     await this.#policy.reload();

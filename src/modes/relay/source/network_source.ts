@@ -1,14 +1,17 @@
 /** What a relay asks of whatever tells it who may do what: policy files, or a controller. */
 
-import type { EgressDocument } from "../../../core/egress/document.ts";
 import type { PolicySnapshot } from "../../../core/policy/snapshot.ts";
 import type { CertificateReference } from "../../../identity/chain.ts";
 import type { Identity } from "../../../identity/identity_file.ts";
 import type { SpiffeId } from "../../../identity/spiffe_id.ts";
+import type { AuditRecord } from "../../../telemetry/audit.ts";
+import type { SessionLedger } from "../reporter/session_ledger.ts";
+import type { StatedEgress } from "../tunnel/egress_source.ts";
+import type { TunnelController } from "../tunnel/ip_tunnels.ts";
 import type { ViewSink } from "../view_publisher.ts";
 
 /** What may change at a source. */
-export type SourceChange = "policy" | "egress" | "identity" | "network";
+export type SourceChange = "policy" | "egress" | "trust" | "identity" | "network";
 
 /** Whom to believe. */
 export interface SourceTrust {
@@ -24,8 +27,12 @@ export interface NetworkSource extends AsyncDisposable {
   readonly identity: Identity;
   readonly snapshot: PolicySnapshot;
   readonly trust: SourceTrust;
-  /** The egress policy in force, for a source that has it; undefined: the tunnels read their own files. */
-  readonly egress: EgressDocument | null | undefined;
+  /** What tunnels follow a controller in; undefined: the relay's own files say it. */
+  readonly tunnels: TunnelController | undefined;
+  /** The controller's egress policy; null without one. */
+  readonly egress: StatedEgress;
+  /** Who is connected, for a controller that wants to know. */
+  readonly sessions: SessionLedger | undefined;
   /** The newest signed network document for nodes, where there is one. */
   readonly network: string | undefined;
   /** What is wrong although the relay works, as short phrases. */
@@ -37,6 +44,10 @@ export interface NetworkSource extends AsyncDisposable {
   /** Hands over the identity's signed view now, if there is one, and at every change; returns the way to stop. */
   subscribe(id: string, sink: ViewSink): () => void;
   onChange(listener: (changed: ReadonlySet<SourceChange>) => void): void;
+  /** Calls back when an identity's tunnel addresses are no longer its own. */
+  onReleased(listener: (identity: string) => void): void;
+  /** Passes on what the relay's audit log is told. Never waits. */
+  audit(record: AuditRecord, time: number): void;
   /** Reads again what comes from files. */
   reload(): Promise<void>;
 }

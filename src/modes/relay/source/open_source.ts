@@ -1,22 +1,32 @@
 /** Opens the source of a relay's knowledge that its config names. */
 
-import { GinnelError } from "../../../base/errors.ts";
-import type { Logger } from "../../../base/log.ts";
 import { type RelayConfig, relaySource } from "../../../config/schema/relay.ts";
+import type { ModeContext } from "../../running.ts";
+import { ControllerSource } from "./controller_source.ts";
+import { EmbeddedHome } from "./embedded_home.ts";
 import { FilesSource } from "./files_source.ts";
 import type { NetworkSource } from "./network_source.ts";
+import { RemoteHome } from "./remote_home.ts";
 
 /** Rejects when the relay cannot start with what there is. */
-export function openSource(
-  config: RelayConfig,
-  options: { readonly logger: Logger },
-): Promise<NetworkSource> {
+export async function openSource(config: RelayConfig, context: ModeContext): Promise<NetworkSource> {
+  const { logger, announce = () => {} } = context;
+  const { data } = config;
   const source = relaySource(config);
   switch (source.kind) {
     case "files":
-      return FilesSource.open(source, options);
+      return await FilesSource.open(source, { logger });
     case "embedded":
+      return await ControllerSource.open({
+        home: await EmbeddedHome.open({ ...source, logger, announce }),
+        data,
+        logger,
+      });
     case "remote":
-      return Promise.reject(new GinnelError("ERR_NOT_YET", "Relays cannot follow a controller yet"));
+      return await ControllerSource.open({
+        home: await RemoteHome.open({ ...source, logger }),
+        data,
+        logger,
+      });
   }
 }
