@@ -134,3 +134,17 @@ Deno.test("leases tells a wrong command line or config in one line, exit code 2"
     assert.match(err, message, args.join(" "));
   }
 });
+
+Deno.test("leases of a relay that follows a controller are the controller's to tell", async () => {
+  const demo = await relayWith(["agent/bob", "10.100.0.10", null]);
+  await editJson(demo.relayConfig, (config) => {
+    delete config.policy;
+    delete config.authority;
+    config.tunnel = {};
+  });
+  for (const words of [[], ["release", "bob"]]) {
+    const { code, err } = await run(...words, "--config", demo.relayConfig);
+    assert.match(err, /takes addresses from its controller: ask that with ginnel api/);
+    assert.equal(code, 2);
+  }
+});

@@ -2,6 +2,7 @@
 
 import { ConfigError } from "../../config/errors.ts";
 import { loadConfig } from "../../config/parse_config.ts";
+import { relaySource } from "../../config/schema/relay.ts";
 import type { Lease } from "../../core/ipam.ts";
 import { readStoredLeases, releaseStoredLease } from "../../store/stored_leases.ts";
 
@@ -27,6 +28,11 @@ export class RelayLeases {
     }
     if (config.tunnel === undefined) {
       const message = "is missing: this relay serves no IP tunnels, so it has no leases";
+      throw new ConfigError("ERR_CONFIG", [{ file: configFile, field: "tunnel", message }]);
+    }
+    if (relaySource(config).kind !== "files") {
+      const message =
+        "this relay takes addresses from its controller: ask that with ginnel api GET ipam/allocations";
       throw new ConfigError("ERR_CONFIG", [{ file: configFile, field: "tunnel", message }]);
     }
     return new RelayLeases(config.tunnel.leases);
