@@ -24,13 +24,27 @@ const Identities = z.array(z.string().startsWith("spiffe://").max(2048)).readonl
 const ViewDialSchema = z.object({ service: Service, endToEnd: EndToEndSetting, bind: Identities });
 const ViewBindSchema = z.object({ service: Service, endToEnd: EndToEndSetting, dial: Identities });
 
-const ViewSchema = z.object({
+const HEAD = {
   rev: z.int().nonnegative(),
   sub: z.string(),
   iat: z.int(),
   exp: z.int(),
+};
+const ViewSchema = z.object({
+  ...HEAD,
   dial: z.array(ViewDialSchema).readonly(),
   bind: z.array(ViewBindSchema).readonly(),
+});
+
+const Index = z.int().nonnegative();
+
+/** The form of large views: services name their peers by the index of a list, since many have the same. */
+const PackedViewSchema = z.object({
+  ...HEAD,
+  /** SPIFFE IDs; those of the subject's trust domain as their path only. */
+  peers: z.array(z.array(z.string().regex(/^(?:\/|spiffe:\/\/)/).max(2048))),
+  dial: z.array(ViewDialSchema.extend({ bind: Index })),
+  bind: z.array(ViewBindSchema.extend({ dial: Index })),
 });
 
 /** What one identity (`sub`) may do as of one revision; `iat` and `exp` are seconds since the epoch. */
@@ -60,7 +74,10 @@ export async function signView(
   options: { readonly authority: Authority; readonly view: View },
 ): Promise<string> {
   const { authority, view } = options;
-  return await signJws(view, { key: authority.privateKey, header: { typ: VIEW_TYPE, kid: authority.kid } });
+  return await signJws(pack(view), {
+    key: authority.privateKey,
+    header: { typ: VIEW_TYPE, kid: authority.kid },
+  });
 }
 
 /** Verifies a signed view; throws an `IdentityError` with an `ERR_VIEW_*` code. */
@@ -92,12 +109,63 @@ async function readView(jws: string, authorities: readonly JWK[]): Promise<View>
     if (jwk === undefined) {
       throw refuse("ERR_VIEW_AUTHORITY", "no trusted authority has the key that it names");
     }
-    const view = ViewSchema.safeParse(await verifyJws(jws, await importJWK(jwk, "ES256") as CryptoKey));
-    if (!view.success || hasDuplicates(view.data)) throw new JwsError("malformed");
-    return view.data;
+    const view = unpack(await verifyJws(jws, await importJWK(jwk, "ES256") as CryptoKey));
+    if (view === undefined || hasDuplicates(view)) throw new JwsError("malformed");
+    return view;
   } catch (error) {
     throw fromJws(error);
   }
+}
+
+/** Peers of all services together from which on a view is packed: 10,000 callers of 20 services would not fit. */
+const MANY_PEERS = 256;
+
+function pack(view: View): object {
+  const { dial, bind } = view;
+  const count = (lists: readonly (readonly string[])[]) => lists.reduce((sum, { length }) => sum + length, 0);
+  if (count(dial.map((entry) => entry.bind)) + count(bind.map((entry) => entry.dial)) < MANY_PEERS) {
+    return view;
+  }
+  const prefix = domainOf(view.sub);
+  const peers: string[][] = [];
+  const known = new Map<readonly string[] | string, number>();
+  const indexOf = (ids: readonly string[]): number => {
+    // Lists are mostly the very same object; only those that are not must be read to be compared.
+    const found = known.get(ids) ?? known.get(ids.join());
+    if (found !== undefined) return found;
+    const index = peers.push(ids.map((id) => id.startsWith(`${prefix}/`) ? id.slice(prefix.length) : id)) - 1;
+    known.set(ids, index).set(ids.join(), index);
+    return index;
+  };
+  return {
+    ...view,
+    dial: dial.map((entry) => ({ ...entry, bind: indexOf(entry.bind) })),
+    bind: bind.map((entry) => ({ ...entry, dial: indexOf(entry.dial) })),
+    peers,
+  };
+}
+
+/** Reads either form; services that have the same peers share one list. */
+function unpack(payload: Readonly<Record<string, unknown>>): View | undefined {
+  if (!("peers" in payload)) return ViewSchema.safeParse(payload).data;
+  const { data } = PackedViewSchema.safeParse(payload);
+  if (data === undefined) return undefined;
+  const { peers, dial, bind, ...head } = data;
+  const isWhole = [...dial.map((entry) => entry.bind), ...bind.map((entry) => entry.dial)]
+    .every((index) => index < peers.length);
+  if (!isWhole) return undefined;
+  const prefix = domainOf(data.sub);
+  const lists = peers.map((ids) => ids.map((id) => id.startsWith("/") ? prefix + id : id));
+  return {
+    ...head,
+    dial: dial.map((entry) => ({ ...entry, bind: lists[entry.bind]! })),
+    bind: bind.map((entry) => ({ ...entry, dial: lists[entry.dial]! })),
+  };
+}
+
+/** The beginning that all SPIFFE IDs of a trust domain share, without the slash. */
+function domainOf(id: string): string {
+  return /^spiffe:\/\/[^/]*/.exec(id)?.[0] ?? "";
 }
 
 /** A service listed twice could mean two different things to two readers. */

@@ -32,6 +32,59 @@ Deno.test("verifyView() gives back what signView() signed", async () => {
   assert.deepEqual(await verify(await signView({ authority: AUTHORITY, view: GOOD })), GOOD);
 });
 
+Deno.test("verifyView() gives back what signView() packed, foreign identities included", async () => {
+  const callers = Array.from({ length: 300 }, (_, i) => `spiffe://test.internal/agent/a${i}`);
+  const foreign = ["spiffe://other.internal/ns/a", "spiffe://test.internal.evil/agent/a1"];
+  const view: View = {
+    ...GOOD,
+    bind: [
+      { service: "a", endToEnd: "required", dial: [...foreign, ...callers] },
+      { service: "b", endToEnd: "optional", dial: [...foreign, ...callers] },
+      { service: "c", endToEnd: "optional", dial: callers },
+      { service: "d", endToEnd: "optional", dial: [] },
+    ],
+  };
+  const jws = await signView({ authority: AUTHORITY, view });
+  assert.deepEqual(await verify(jws), view);
+  const alone = { ...view, bind: view.bind.slice(0, 1) };
+  const length = (await signView({ authority: AUTHORITY, view: alone })).length;
+  assert.ok(jws.length < length * 2.2, `${jws.length} ${length}`);
+});
+
+Deno.test("signView() fits a network's 10,000 callers of fifty services into what nodes accept", async () => {
+  const dial = Array.from({ length: 10_000 }, (_, i) => `spiffe://test.internal/agent/workstation-${i}`);
+  const bind = Array.from(
+    { length: 50 },
+    (_, i) => ({ service: `service-${i}`, endToEnd: "required" as const, dial }),
+  );
+  const view = await verify(await signView({ authority: AUTHORITY, view: { ...GOOD, bind } }));
+  assert.deepEqual(view.bind[49], bind[49]);
+});
+
+Deno.test("verifyView() refuses a packed view whose lists do not fit", async () => {
+  const packed = (peers: unknown, index: unknown) => ({
+    peers,
+    dial: [],
+    bind: [{ service: "a", endToEnd: "required", dial: index }],
+  });
+  assert.equal((await verify(await sign(packed([["/agent/bob"]], 0) as never))).bind[0]!.dial.length, 1);
+  for (
+    const [peers, index] of [
+      [[["/agent/bob"]], 1],
+      [[["/agent/bob"]], -1],
+      [[["/agent/bob"]], "length"],
+      [[["agent/bob"]], 0],
+      [[["/agent/bob"]], ["spiffe://test.internal/agent/bob"]],
+      [[[7]], 0],
+      [{ 0: ["/agent/bob"] }, 0],
+      [null, 0],
+    ]
+  ) {
+    const jws = await sign(packed(peers, index) as never);
+    await rejectsWith("ERR_VIEW_MALFORMED", () => verify(jws));
+  }
+});
+
 Deno.test("verifyView() finds the right one of several authorities", async () => {
   const other = await createAuthority();
   const authorities = [other.publicJwk, AUTHORITY.publicJwk];
