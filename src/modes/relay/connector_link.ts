@@ -33,6 +33,10 @@ export interface ConnectorLinkOptions {
   readonly snapshot: () => PolicySnapshot;
   /** Services remembered for this connector, those that policy forbids now included. */
   readonly maxServices: number;
+  /** Told of the services it offers, whenever those change. */
+  readonly onBound: (services: readonly string[]) => void;
+  /** Told of a service it may not offer. */
+  readonly onDenied: (service: string, reason: string) => void;
   readonly logger: Logger;
 }
 
@@ -165,7 +169,7 @@ export class ConnectorLink {
           this.#wanted.delete(name);
           registry.unbind(this.key, name);
         }
-        return;
+        return this.#tellBound();
       case "health": {
         const state = this.#wanted.get(message.service);
         if (state !== undefined) state.healthy = message.healthy;
@@ -176,7 +180,7 @@ export class ConnectorLink {
         // The connector is leaving: no new flows, running ones end by themselves.
         for (const name of this.#wanted.keys()) registry.unbind(this.key, name);
         this.#wanted.clear();
-        return;
+        return this.#tellBound();
       case "bound":
       case "unknown":
         // Said by relays, or by a newer connector: nothing to do.
@@ -185,13 +189,15 @@ export class ConnectorLink {
   }
 
   #bind(service: string): void {
-    const { registry, snapshot, logger } = this.#options;
+    const { registry, snapshot, onDenied, logger } = this.#options;
     const state = this.#wanted.get(service)!;
     const decision = snapshot().mayBind(this.id.uri, service);
     if (decision.verdict === "deny") {
       registry.unbind(this.key, service);
       state.bound = false;
       logger.warn("bind_denied", { connector: this.id.uri, service, reason: decision.reason });
+      onDenied(service, decision.reason);
+      this.#tellBound();
       return this.#tell({ type: "bound", service, ok: false, reason: decision.reason });
     }
     const result = registry.bind(this.key, this.id.uri, service);
@@ -202,7 +208,12 @@ export class ConnectorLink {
     state.bound = true;
     registry.setHealth(this.key, service, state.healthy);
     logger.info("service_bound", { connector: this.id.uri, service });
+    this.#tellBound();
     this.#tell({ type: "bound", service, ok: true });
+  }
+
+  #tellBound(): void {
+    this.#options.onBound([...this.#wanted].filter(([, { bound }]) => bound).map(([name]) => name));
   }
 
   #tell(message: ControlMessage): void {

@@ -16,6 +16,10 @@ export interface ConnectorLinksOptions {
   readonly registry: ServiceRegistry;
   readonly snapshot: () => PolicySnapshot;
   readonly maxServices: number;
+  /** Told of the services a connector offers, whenever those change. */
+  readonly onBound: (peer: Peer, services: readonly string[]) => void;
+  /** Told of a service that a connector may not offer. */
+  readonly onDenied: (peer: Peer, service: string, reason: string) => void;
   readonly logger: Logger;
 }
 
@@ -59,7 +63,7 @@ export class ConnectorLinks {
 
   /** Serves a connector's reverse session until it ends. */
   async serve(request: ServerRequest, peer: Peer): Promise<void> {
-    const { registry, snapshot, maxServices, logger } = this.#options;
+    const { registry, snapshot, maxServices, onBound, onDenied, logger } = this.#options;
     const instance = request.head.headers.get(INSTANCE_HEADER)!;
     const session = await request.connection.acceptWebTransport(request);
     const key = linkKey(peer.id.uri, instance);
@@ -71,6 +75,8 @@ export class ConnectorLinks {
       registry,
       snapshot,
       maxServices,
+      onBound: (services) => onBound(peer, services),
+      onDenied: (service, reason) => onDenied(peer, service, reason),
       logger,
     });
     // The same process came back before its old connection was seen to die: the new one counts.

@@ -30,6 +30,7 @@ import { FlowBroker, type FlowResult } from "./flow_broker.ts";
 import { type Peer, Peers } from "./peers.ts";
 import { type Refusal, REFUSALS, refuseRequest } from "./refusal.ts";
 import type { NetworkSource, SourceChange } from "./source/network_source.ts";
+import type { LedgerEntry } from "./reporter/session_ledger.ts";
 import { openSource } from "./source/open_source.ts";
 import { IpTunnels } from "./tunnel/ip_tunnels.ts";
 import { ViewStreams } from "./view_streams.ts";
@@ -100,6 +101,8 @@ class Relay implements Running {
       this.#draining ? Promise.resolve({ ok: false, refusal: REFUSALS.draining }) : this.#broker.open(flow),
     keysOf: (instances) => this.#links.keysOf(instances),
   };
+  /** What a controller is told of each admitted connection. */
+  readonly #sessions = new WeakMap<ServerConnection, LedgerEntry>();
   #draining = false;
   #stopping: Promise<void> | undefined;
   #resolveClosed: () => void = () => {};
@@ -148,6 +151,9 @@ class Relay implements Running {
       registry,
       snapshot,
       maxServices: config.limits.maxServicesPerConnector,
+      onBound: ({ connection }, services) => this.#sessions.get(connection)?.setServices(services),
+      onDenied: ({ id }, service, reason) =>
+        this.#audit.record({ event: "deny", who: id.uri, service, outcome: "bind_refused", reason }),
       logger,
     });
     this.#peers = new Peers({
@@ -411,7 +417,9 @@ class Relay implements Running {
       remote: formatHostPort(connection.remote),
       end: () => connection.close(H3_NO_ERROR, "ended by an administrator"),
     });
-    if (session !== undefined) connection.closed.then(() => session.close());
+    if (session === undefined) return;
+    this.#sessions.set(connection, session);
+    connection.closed.then(() => session.close());
   }
 
   #refuse(request: ServerRequest, refusal: Refusal): Promise<void> {
