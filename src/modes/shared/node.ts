@@ -13,6 +13,8 @@ import { relayServerName } from "../../identity/spiffe_id.ts";
 import { QuicDialer } from "../../io/quic/dialer.ts";
 import { NameMemory } from "../../io/system/name_memory.ts";
 import { dialTls } from "../../io/tls/dialer.ts";
+import { CertificateRenewer } from "../enrol/certificate_renewer.ts";
+import { UserRenewer } from "../login/user_renewer.ts";
 import { type IdentityChange, IdentitySource } from "./identity_source.ts";
 import { type RelayAddress, RelayClient } from "./relay_client.ts";
 import { type CarrierChoice, TlsCarrier } from "./tls_carrier.ts";
@@ -48,6 +50,7 @@ export class Node {
   readonly #listeners = new Set<(change: NodeChange) => void>();
   #relays: readonly ListedRelay[] = [];
   #events: EventsOf | undefined;
+  #renewer: AsyncDisposable & { check?(): void } | undefined;
   #revoked: ReadonlySet<string>;
   #isClosed = false;
 
@@ -67,7 +70,10 @@ export class Node {
 
   static async create(config: NodeConfig, options: { readonly logger: Logger }): Promise<Node> {
     const { logger } = options;
-    return new Node(config, { source: await IdentitySource.open(config.identity, { logger }), logger });
+    const node = new Node(config, { source: await IdentitySource.open(config.identity, { logger }), logger });
+    // An SVID is renewed by others.
+    if (typeof config.identity === "string") node.#renewer = await node.#startRenewer(config.identity);
+    return node;
   }
 
   get identity(): Identity {
@@ -110,15 +116,24 @@ export class Node {
 
   async close(): Promise<void> {
     this.#isClosed = true;
+    await this.#renewer?.[Symbol.asyncDispose]();
     await this.#source.close();
     this.views.close();
     await Promise.all(this.clients.map((client) => client.close()));
     await this.#dialer[Symbol.asyncDispose]();
   }
 
+  /** A user's certificate is renewed by its login, everybody else's by itself. */
+  async #startRenewer(path: string): Promise<AsyncDisposable & { check?(): void }> {
+    const shared = { path, logger: this.logger, onRenewed: () => this.#source.reload() };
+    return await UserRenewer.start(shared) ??
+      new CertificateRenewer({ ...shared, identity: () => this.identity });
+  }
+
   #changed(change: IdentityChange): void {
     if (this.#isClosed) return;
     if (change.trust) this.#revoked = new Set(this.identity.network?.revoked);
+    if (change.certificate || change.trust) this.#renewer?.check?.();
     if (change.authorities) void this.views.recheck();
     if (change.certificate) { for (const client of this.clients) void client.renew(); }
     if (change.relays) this.#followRelays();
