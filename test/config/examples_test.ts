@@ -23,6 +23,16 @@ for (const name of ["relay", "connector", "agent", "relay-tunnel", "agent-tunnel
   });
 }
 
+for (const [name, mode] of [["controller", "controller"], ["relay-embedded", "relay"]]) {
+  Deno.test(`config/${name}.json loads`, async () => {
+    const config = await loadConfig(`${FOLDER}/${name}.json`);
+    assert.equal(config.mode, mode);
+    const controller = config.mode === "relay" ? config.controller : config;
+    assert.ok(controller !== undefined && "trustDomain" in controller);
+    assert.equal(controller.trustDomain, "clinic.example");
+  });
+}
+
 Deno.test("config/policy.yaml and the S0 example grant what they say, together without warnings", async () => {
   const document = await loadPolicy([`${FOLDER}/policy.yaml`, `${FOLDER}/rtmx-sync-access.json`]);
   const snapshot = compilePolicy(document, { trustDomain: "d" });
