@@ -1,5 +1,6 @@
 /** Where the egress policy in force comes from: files of this relay, or the controller it follows. */
 
+import { errorMessage } from "../../../base/errors.ts";
 import type { IpPrefix } from "../../../base/ip.ts";
 import type { Logger } from "../../../base/log.ts";
 import { loadEgress, parseEgress } from "../../../config/egress_file.ts";
@@ -46,7 +47,8 @@ export class StatedEgressSource implements EgressSource {
 
   constructor(stated: StatedEgress, options: EgressSourceOptions) {
     this.#options = options;
-    this.#value = compileStated(stated, options);
+    this.#value = compileStated(null, options);
+    this.set(stated);
   }
 
   get value(): EgressSnapshot {
@@ -58,7 +60,7 @@ export class StatedEgressSource implements EgressSource {
     try {
       this.#value = compileStated(stated, this.#options);
     } catch (error) {
-      const detail = error instanceof Error ? error.message : String(error);
+      const detail = errorMessage(error);
       this.#options.logger.error("egress_policy_refused", {
         detail,
         kept: "the egress policy in force before",
