@@ -3,7 +3,7 @@
  * their head start. The first success wins, the rest are called off.
  */
 
-import { sleep, withSignal } from "./async.ts";
+import { withSignal } from "./async.ts";
 
 /** How to try a subject. */
 export interface RaceOptions<S, T> {
@@ -68,16 +68,19 @@ class RaceLostError extends Error {
 }
 
 /** Waits for the attempt's result; resolves with true when it takes longer than `milliseconds`. */
-async function outlasts(
-  attempt: Promise<unknown>,
-  milliseconds: number,
-  signal: AbortSignal,
-): Promise<boolean> {
-  const settled = new AbortController();
-  const settle = () => settled.abort();
-  attempt.then(settle, settle);
-  const waiting = sleep(milliseconds, { signal: AbortSignal.any([signal, settled.signal]) });
-  return await waiting.then(() => true, () => false);
+function outlasts(attempt: Promise<unknown>, milliseconds: number, signal: AbortSignal): Promise<boolean> {
+  if (signal.aborted) return Promise.resolve(false);
+  return new Promise((resolve) => {
+    const end = (isSlow: boolean) => {
+      clearTimeout(timer);
+      signal.removeEventListener("abort", settle);
+      resolve(isSlow);
+    };
+    const settle = () => end(false);
+    const timer = setTimeout(() => end(true), milliseconds);
+    signal.addEventListener("abort", settle, { once: true });
+    attempt.then(settle, settle);
+  });
 }
 
 function ignore(): void {}
