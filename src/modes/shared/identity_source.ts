@@ -153,10 +153,10 @@ export class IdentitySource {
       authorities: trust.authorities !== authorities,
       relays: !isSame(before.network?.relays, next.network?.relays),
     };
+    const isChanged = Object.values(change).includes(true);
+    if (!isChanged && isSame(before.network, next.network)) return false;
     this.#current = { ...next, trust };
-    if (Object.values(change).includes(true)) {
-      for (const listener of this.#listeners) listener(change);
-    }
+    if (isChanged) for (const listener of this.#listeners) listener(change);
     return change.certificate;
   }
 
