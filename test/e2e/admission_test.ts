@@ -106,7 +106,9 @@ Deno.test("a refused proof may be followed by a good one, and the identity of a 
   // Bob's proof on Alice's connection: he does not take it over, and her rights do not become his.
   const bob = await loadIdentity(await door.network.issue("agent", "bob"));
   const late = await connection.flow("web", { proof: await door.caller.proof(bob) });
-  assert.equal(late.status, 503, "Alice may dial web, which nobody offers now");
+  assert.equal(late.status, 401, "a proof of somebody else");
+  const hers = await connection.flow("web");
+  assert.equal(hers.status, 503, "Alice may dial web, which nobody offers now");
   const line = await door.audited(({ outcome }) => outcome === "503");
   assert.match(line.who, /\/agent\/alice$/);
 });
