@@ -20,9 +20,6 @@ import { OpenidProvider, type Person } from "./openid_provider.ts";
 /** The trust domain of the ground. */
 export const LOGIN_DOMAIN = "test.internal";
 
-/** Users' certificates live this long, in days. */
-const USER_DAYS = 8 / 24;
-
 /** People whom the ground's provider knows. */
 export const PEOPLE: readonly Person[] = [
   { sub: "u-alice", preferred_username: "Alice", groups: ["dev", "admins"] },
@@ -38,6 +35,8 @@ export class LoginGround implements AsyncDisposable {
   readonly service: LoginService;
   readonly #folder: string;
   readonly controllers: { readonly name: string; readonly url: string }[] = [];
+  /** How long users' certificates live. */
+  userDays = 8 / 24;
   /** Added to the real time. */
   skew = 0;
 
@@ -168,7 +167,7 @@ export class LoginGround implements AsyncDisposable {
       kind: "user",
       name,
       now,
-      days: USER_DAYS,
+      days: this.userDays,
       publicKey,
     });
     const { serial, notAfter } = parseCertificatesPem(certificate)[0]!;

@@ -11,7 +11,7 @@ import type { Authority } from "../../identity/authority.ts";
 import { readCsr } from "../../identity/csr.ts";
 import { IdentityError } from "../../identity/errors.ts";
 import { CLOCK_TOLERANCE_SECONDS } from "../../identity/jws.ts";
-import { mapClaims } from "../../identity/oidc/map_claims.ts";
+import { mapClaims } from "./map_claims.ts";
 import {
   type IdTokenClaims,
   type IdTokenFault,

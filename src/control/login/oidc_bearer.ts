@@ -1,7 +1,7 @@
 /** Administrators who show the API an ID token of their provider in place of an API token. */
 
 import type { AdminRole } from "../../core/network/resources.ts";
-import { decidesRoles, mapClaims } from "../../identity/oidc/map_claims.ts";
+import { decidesRoles, mapClaims } from "./map_claims.ts";
 import { peekIdToken, verifyIdToken } from "../../identity/oidc/verify_id_token.ts";
 import type { Store } from "../store.ts";
 import type { ProviderKeys } from "./provider_keys.ts";

@@ -5,7 +5,7 @@
 
 import { createHash } from "node:crypto";
 import type { AuthProviderSpec, IdentitySpec, Resource } from "../../core/network/resources.ts";
-import { decidesRoles, type MappedClaims } from "../../identity/oidc/map_claims.ts";
+import { decidesRoles, type MappedClaims } from "./map_claims.ts";
 import { makeSpiffeId } from "../../identity/spiffe_id.ts";
 import type { StoreTransaction } from "../store.ts";
 

@@ -5,6 +5,7 @@
 
 import { request as httpRequest } from "node:http";
 import { request as httpsRequest } from "node:https";
+import { rootCertificates } from "node:tls";
 import type { IncomingHttpHeaders, IncomingMessage, RequestOptions } from "node:http";
 import { concat, utf8Decode } from "../../base/bytes.ts";
 import { withDeadline } from "../../base/async.ts";
@@ -17,7 +18,7 @@ export interface FetchJsonOptions {
   readonly allowed: AllowedPrivate;
   /** All addresses of a name, as text. */
   readonly resolve: (host: string) => Promise<readonly string[]>;
-  /** CA certificates, PEM, trusted beside the system's. */
+  /** CA certificates, PEM, trusted beside the built-in ones. */
   readonly roots?: readonly string[];
   /** Milliseconds for everything, resolving included; default 5 s. */
   readonly timeoutMs?: number;
@@ -101,7 +102,7 @@ function get(
     lookup:
       ((_host: string, { all }: { all?: boolean }, done: (...result: unknown[]) => void) =>
         all === true ? done(null, found) : done(null, found[0]!.address, found[0]!.family)) as never,
-    ...(roots === undefined || roots.length === 0 ? {} : { ca: [...roots] }),
+    ...(roots === undefined || roots.length === 0 ? {} : { ca: [...rootCertificates, ...roots] }),
   };
   return new Promise((resolve, reject) => {
     const request = (isTls ? httpsRequest : httpRequest)(target, settings, (response) => {

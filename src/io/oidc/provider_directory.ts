@@ -17,7 +17,7 @@ export interface ProviderDirectoryOptions {
   readonly logger: Logger;
   /** Hosts and prefixes that may be reached though they are not public. */
   readonly allowPrivate?: readonly string[];
-  /** CA certificates, PEM, trusted beside the system's. */
+  /** CA certificates, PEM, trusted beside the built-in ones. */
   readonly roots?: readonly string[];
   /** Milliseconds for one fetch; default 5 s. */
   readonly timeoutMs?: number;

@@ -19,8 +19,6 @@ export interface UserRenewerOptions {
   readonly logger: Logger;
   /** Called once the file holds the new certificate. */
   readonly onRenewed: () => void | Promise<void>;
-  /** Renews; default by the refresh token. */
-  readonly renew?: (path: string, options: { readonly signal: AbortSignal }) => Promise<unknown>;
 }
 
 /** Renewal is tried when this share of a certificate's life is over, as for every other node. */
@@ -28,6 +26,9 @@ const RENEW_AFTER = 2 / 3;
 
 /** Up to this share of a life is added, so that a morning's logins do not all return in one minute. */
 const JITTER = 0.1;
+
+/** Shortest time between renewals, in milliseconds, however short certificates are. */
+const MIN_INTERVAL = 10_000;
 
 /** Longest time for one attempt, in milliseconds. */
 const ATTEMPT_TIMEOUT = 60_000;
@@ -62,11 +63,13 @@ export class UserRenewer implements AsyncDisposable {
 
   async #run(): Promise<void> {
     const { signal } = this.#ending;
-    for (let failures = 0; !signal.aborted;) {
+    let failures = 0;
+    for (let earliest = 0; !signal.aborted; earliest = MIN_INTERVAL) {
       try {
-        await sleep(failures === 0 ? await this.#untilDue() : backoffDelay(failures + 2, Math.random()), {
-          signal,
-        });
+        const wait = failures === 0
+          ? Math.max(earliest, await this.#untilDue())
+          : backoffDelay(failures + 2, Math.random());
+        await sleep(wait, { signal });
         await this.#renew();
         failures = 0;
       } catch (error) {
@@ -79,9 +82,9 @@ export class UserRenewer implements AsyncDisposable {
   }
 
   async #renew(): Promise<void> {
-    const { path, logger, onRenewed, renew = refreshUser } = this.#options;
+    const { path, logger, onRenewed } = this.#options;
     const signal = AbortSignal.any([this.#ending.signal, AbortSignal.timeout(ATTEMPT_TIMEOUT)]);
-    await renew(path, { signal });
+    await refreshUser(path, { signal });
     logger.info("user_renewed");
     await onRenewed();
   }

@@ -9,7 +9,7 @@ import { makeTlsFiles } from "../../support/openid_tls.ts";
 
 const ALICE = { sub: "alice", preferred_username: "Alice", groups: ["dev"] };
 
-Deno.test("loginByBrowser() logs in with PKCE, a state and the nonce", async () => {
+Deno.test("[RFC8252-8.1] [RFC8252-8.3] loginByBrowser() logs in with PKCE, a state and the nonce", async () => {
   await using provider = await start();
   using client = open(provider);
   const asked: URL[] = [];
@@ -98,6 +98,34 @@ Deno.test("loginByDevice() waits until the code was entered elsewhere", async ()
   await isEntered;
   assert.equal(decodeJwt(tokens.idToken).sub, "alice");
   assert.ok(tokens.refreshToken !== undefined);
+});
+
+Deno.test("[RFC8628-3.5] loginByDevice() asks again while it is told to, and slower when it is told that", async () => {
+  const script = ["authorization_pending", "authorization_pending", "access_denied"];
+  await using server = Deno.serve({ hostname: "127.0.0.1", port: 0, onListen: () => {} }, ({ url }) => {
+    const { origin, pathname } = new URL(url);
+    if (pathname === "/token") return Response.json({ error: script.shift() }, { status: 400 });
+    return Response.json(
+      pathname === "/device"
+        ? { device_code: "d", user_code: "u", verification_uri: origin, expires_in: 60, interval: 0.01 }
+        : {
+          issuer: origin,
+          device_authorization_endpoint: `${origin}/device`,
+          token_endpoint: `${origin}/token`,
+        },
+    );
+  });
+  const issuer = `http://127.0.0.1:${server.addr.port}`;
+  const login = async (milliseconds: number) => {
+    using client = new OpenidClient({ issuer, clientId: "ginnel", scopes: [] });
+    const signal = AbortSignal.timeout(milliseconds);
+    return await client.loginByDevice({ nonce: "n-1", show: () => {}, signal });
+  };
+  await assert.rejects(() => login(10_000), isLoginError(/access_denied/));
+  assert.equal(script.length, 0);
+  script.push("slow_down", "access_denied");
+  await assert.rejects(() => login(1_000), isLoginError(/timeout/));
+  assert.deepEqual(script, ["access_denied"]);
 });
 
 Deno.test("refresh() brings a new ID token until the refresh token is revoked", async () => {

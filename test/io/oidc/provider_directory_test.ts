@@ -240,9 +240,9 @@ Deno.test("keys() verifies a provider's certificate against the name in its issu
   await using provider = await OpenidProvider.start({ tls });
   const roots = [tls.root];
   assert.equal((await open({ roots }).keys(provider.issuer, ANY)).length, 2);
-  await assert.rejects(() => open().keys(provider.issuer, ANY), isError("ERR_OIDC_PROVIDER"));
+  await failsWith(/unable to verify|UnknownIssuer/i, () => open().keys(provider.issuer, ANY));
   const byAddress = provider.issuer.replace("localhost", "127.0.0.1");
-  await assert.rejects(() => open({ roots }).keys(byAddress, ANY), isError("ERR_OIDC_PROVIDER"));
+  await failsWith(/altname|NotValidForName/i, () => open({ roots }).keys(byAddress, ANY));
 });
 
 function open(options: Partial<ProviderDirectoryOptions> = {}): ProviderDirectory {

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
 import type { AuthProviderSpec, ClaimRule } from "../../../src/core/network/resources.ts";
-import { decidesRoles, mapClaims } from "../../../src/identity/oidc/map_claims.ts";
+import { decidesRoles, mapClaims } from "../../../src/control/login/map_claims.ts";
 import { makeSpiffeId } from "../../../src/identity/spiffe_id.ts";
 
 const BASE = { iss: "https://id.example.com", sub: "u-1", iat: 1, exp: 2 };

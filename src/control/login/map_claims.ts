@@ -4,7 +4,7 @@
  */
 
 import type { AdminRole, AuthProviderSpec, ClaimRule } from "../../core/network/resources.ts";
-import type { IdTokenClaims } from "./verify_id_token.ts";
+import type { IdTokenClaims } from "../../identity/oidc/verify_id_token.ts";
 
 /** What claims come to. */
 export interface MappedClaims {
