@@ -5,6 +5,7 @@ import { importJWK, type JWK, SignJWT } from "jose";
 import { SILENT_LOGGER } from "../../src/base/log.ts";
 import { LoginService } from "../../src/control/login/login_service.ts";
 import { nonceOf } from "../../src/control/login/login_challenge.ts";
+import { verifyOidcBearer } from "../../src/control/login/oidc_bearer.ts";
 import type { Store } from "../../src/control/store.ts";
 import type { AuthProviderSpec, IdentitySpec } from "../../src/core/network/resources.ts";
 import { type Authority, createAuthority } from "../../src/identity/authority.ts";
@@ -33,6 +34,7 @@ export class LoginGround implements AsyncDisposable {
   readonly ca: CaBundle;
   readonly authority: Authority;
   readonly service: LoginService;
+  readonly providers: ProviderDirectory;
   readonly #folder: string;
   readonly controllers: { readonly name: string; readonly url: string }[] = [];
   /** How long users' certificates live. */
@@ -46,6 +48,7 @@ export class LoginGround implements AsyncDisposable {
   ) {
     ({ store: this.store, provider: this.provider, ca: this.ca, authority: this.authority } = parts);
     this.#folder = folder;
+    this.providers = directory;
     this.service = new LoginService({
       store: this.store,
       providers: directory,
@@ -153,6 +156,11 @@ export class LoginGround implements AsyncDisposable {
       ...change,
     };
     return await this.service.login(request, { remote: "192.0.2.1" });
+  }
+
+  /** Who the API takes the bearer of this token for. */
+  bearer(token: string): ReturnType<typeof verifyOidcBearer> {
+    return verifyOidcBearer(token, { store: this.store, providers: this.providers, now: Date.now });
   }
 
   /** The newest audit entry's outcome and reason. */

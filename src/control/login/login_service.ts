@@ -6,7 +6,7 @@
 import { createHash } from "node:crypto";
 import { errorCode } from "../../base/errors.ts";
 import type { Logger } from "../../base/log.ts";
-import type { AdminRole, AuthProviderSpec, Resource } from "../../core/network/resources.ts";
+import type { AuthProviderSpec, Resource } from "../../core/network/resources.ts";
 import type { Authority } from "../../identity/authority.ts";
 import { readCsr } from "../../identity/csr.ts";
 import { IdentityError } from "../../identity/errors.ts";
@@ -27,7 +27,6 @@ import {
   nonceOf,
   verifyChallenge,
 } from "./login_challenge.ts";
-import { verifyOidcBearer } from "./oidc_bearer.ts";
 import type { ProviderKeys } from "./provider_keys.ts";
 import { upsertUser } from "./user_identity.ts";
 
@@ -191,18 +190,6 @@ export class LoginService {
         source,
       });
     });
-  }
-
-  /** Who an administrator's ID token stands for at the API; undefined for everything else. */
-  async verifyOidcBearer(
-    token: string,
-  ): Promise<{ readonly who: string; readonly role: AdminRole } | undefined> {
-    try {
-      return await verifyOidcBearer(token, this.#ports);
-    } catch (error) {
-      this.#ports.logger.warn("oidc_bearer_unverified", { code: errorCode(error) });
-      return undefined;
-    }
   }
 
   async #verify(request: LoginRequest, remote: string): Promise<Accepted | LoginRefusal> {
