@@ -2,6 +2,7 @@
 
 import { GinnelError } from "../base/errors.ts";
 import type { Identity } from "../identity/identity_file.ts";
+import { fetchTrust, writeTrust } from "../modes/enrol/network_trust.ts";
 import { findIdentities, type FoundIdentity, judgeIdentity } from "../modes/enrol/identity_folder.ts";
 import type { CommandIo } from "./ca.ts";
 import { execute, EXIT, type Flags, UsageError } from "./command.ts";
@@ -9,6 +10,7 @@ import { execute, EXIT, type Flags, UsageError } from "./command.ts";
 const HELP = `Usage: ginnel identity list [--dir DIR] [--json]
        ginnel identity show FILE [--json]
        ginnel identity validate FILE [--json]
+       ginnel identity trust FILE [-o TRUST]
        ginnel identity reset FILE --yes
        ginnel identity reset --all [--dir DIR] --yes
 
@@ -17,11 +19,13 @@ Looks after the identity files of this machine.
   list      identity files of a folder, and what is wrong with those that cannot be used
   show      who it is, until when, and what it knows of the network
   validate  checks the whole file: shape, key, certificate, trust, times, and that only its owner can read it
+  trust     asks a controller what the network trusts now: the trust file that nodes with an SVID need
   reset     removes identity files; enrol again to get new ones
 
   --dir DIR  the folder (default .)
   --all      every identity file of the folder, broken ones too
   --yes      really remove them
+  -o TRUST   the trust file to write (default: standard output); it holds nothing secret
   --json     print the result as JSON
 
 Exit codes: 0 done, 1 an identity cannot be used, 2 wrong command line.
@@ -45,6 +49,7 @@ const SUBCOMMANDS: ReadonlyMap<string, Subcommand> = new Map<string, Subcommand>
   ["list", { flags: { dir: "text", json: "switch" }, takesFile: "never", run: list }],
   ["show", { flags: { json: "switch" }, takesFile: "must", run: show }],
   ["validate", { flags: { json: "switch" }, takesFile: "must", run: validate }],
+  ["trust", { flags: { output: "text" }, takesFile: "must", run: trust }],
   ["reset", { flags: { dir: "text", all: "switch", yes: "switch" }, takesFile: "may", run: reset }],
 ]);
 
@@ -54,7 +59,7 @@ export function identityCommand(args: string[], io: CommandIo): Promise<number> 
   const subcommand = SUBCOMMANDS.get(word ?? "");
   if (subcommand === undefined) {
     const isHelp = word === "--help" || word === "-h";
-    const run = () => Promise.reject(new UsageError("Give one of list, show, validate, reset"));
+    const run = () => Promise.reject(new UsageError("Give one of list, show, validate, trust, reset"));
     return execute({ name: "identity", help: HELP, flags: {}, run }, isHelp ? ["--help"] : [], io);
   }
   const hasFile = rest[0] !== undefined && !rest[0].startsWith("-") && subcommand.takesFile !== "never";
@@ -64,7 +69,8 @@ export function identityCommand(args: string[], io: CommandIo): Promise<number> 
     return subcommand.run({ file, flags, io });
   };
   const spec = { name: `identity ${word}`, help: HELP, flags: subcommand.flags, run };
-  return execute(spec, hasFile ? rest.slice(1) : rest, io);
+  const given = (hasFile ? rest.slice(1) : rest).map((arg) => arg === "-o" ? "--output" : arg);
+  return execute(spec, given, io);
 }
 
 async function list({ flags, io }: Call): Promise<number> {
@@ -96,6 +102,13 @@ async function validate({ file, flags, io }: Call): Promise<number> {
     );
   } else io.stderr(`ginnel identity validate: ${found.fault}\n`);
   return isGood ? EXIT.done : EXIT.failed;
+}
+
+async function trust({ file, flags, io }: Call): Promise<number> {
+  const text = await fetchTrust(file!);
+  if (typeof flags.output === "string") await writeTrust(flags.output, text);
+  else io.stdout(text);
+  return EXIT.done;
 }
 
 async function reset({ file, flags, io }: Call): Promise<number> {
