@@ -90,7 +90,7 @@ export class ControllerGround implements AsyncDisposable {
     if (this.embedded !== undefined) this.#relays.set(this.embedded.name, this.embedded.port);
   }
 
-  /** The bootstrap token: what an administrator has at first. */
+  /** An administrator's API token. */
   get token(): string {
     assert.ok(this.#token !== undefined, "no controller was started");
     return this.#token;
@@ -101,7 +101,7 @@ export class ControllerGround implements AsyncDisposable {
     return [await Deno.readTextFile(caPaths(`${this.controllers[0]!.data}/ca`).certificate)];
   }
 
-  /** Asks the first controller that runs, with the bootstrap token unless another is given. */
+  /** Asks the first controller that runs, with {@linkcode token} unless another is given. */
   api(
     method: ApiMethod,
     path: string,
@@ -248,13 +248,14 @@ export class ControllerGround implements AsyncDisposable {
 
   async #startControllers({ database, controllers = 1, config = {} }: GroundOptions): Promise<void> {
     const { folder, embedded } = this;
+    const location = await this.#database(database);
     for (let n = 1; n <= controllers; n++) {
       this.controllers.push(
         new ControllerNode({
           name: `controller-${n}`,
           folder,
           trustDomain: TRUST_DOMAIN,
-          database: await this.#database(database),
+          database: location,
           config,
           ...(embedded !== undefined && { relay: this.#embeddingRelay(embedded) }),
         }),
@@ -267,9 +268,15 @@ export class ControllerGround implements AsyncDisposable {
       // One network has one CA: an administrator copies it to every further controller.
       if (controller !== first) await copyFolder(`${first!.data}/ca`, `${controller.data}/ca`);
       await controller.start();
-      this.#token ??= await controller.bootstrapToken();
+      if (controller === first) this.#token = await this.#firstToken(controller);
     }
     if (embedded !== undefined) await this.#untilListed(embedded.name);
+  }
+
+  /** Turns the bootstrap token, which is void once there is another administrator, into a token that lasts. */
+  async #firstToken(controller: ControllerNode): Promise<string> {
+    this.#token = await controller.bootstrapToken();
+    return String((await this.make("/api-tokens", { name: "ground", role: "admin" })).token);
   }
 
   async #database(database: GroundOptions["database"]): Promise<Record<string, unknown>> {

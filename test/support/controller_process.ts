@@ -82,8 +82,10 @@ export class ControllerNode implements AsyncDisposable {
     this.#process = process;
     await eventually(async () => {
       if (!process.running) return true;
-      const roots = await Deno.readTextFile(caPaths(`${this.data}/ca`).certificate);
-      this.#http ??= this.#client([roots]);
+      const root = await Deno.readTextFile(caPaths(`${this.data}/ca`).certificate);
+      // At the first start the file is just being written.
+      if (!root.includes("END CERTIFICATE")) return false;
+      this.#http ??= this.#client([root]);
       return (await this.request({ path: "/ready" })).status === 200;
     }, { timeout: 30_000 });
     if (!process.running) throw new Error(`${this.name} ended at its start:\n${process.lines.join("\n")}`);
@@ -100,7 +102,9 @@ export class ControllerNode implements AsyncDisposable {
     { path, method = "GET", body, token, headers = {} }: ApiRequest,
   ): Promise<ControllerResponse> {
     if (this.#http === undefined) throw new Error(`${this.name} has no CA yet`);
-    const isApi = !/^\/(?:api|sync|login|enrolment|ready|health|openapi|\.well-known)\b/.test(path);
+    const isApi = !/^\/(?:(?:api|sync|login|enrolment|\.well-known)\/|ready$|health$|openapi\.json$)/.test(
+      path,
+    );
     return await this.#http.request({
       method,
       path: isApi ? `/api/v1${path}` : path,
@@ -109,9 +113,9 @@ export class ControllerNode implements AsyncDisposable {
     });
   }
 
-  /** The token printed at the first start. */
+  /** The token printed at the first start; it is written once the controller serves. */
   async bootstrapToken(): Promise<string> {
-    return (await Deno.readTextFile(`${this.data}/bootstrap-token`)).trim();
+    return await eventually(async () => (await Deno.readTextFile(`${this.data}/bootstrap-token`)).trim());
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
