@@ -3,6 +3,7 @@
  * wants, and the network document.
  */
 
+import { sleep } from "../../base/async.ts";
 import { errorMessage } from "../../base/errors.ts";
 import type { Logger } from "../../base/log.ts";
 import type { NetworkChange } from "../../core/network/changes.ts";
@@ -33,7 +34,7 @@ export interface FeedOptions {
 }
 
 /** The setting that names the database's history; whoever restores a backup must set it anew. */
-export const EPOCH_SETTING = "sync.epoch";
+const EPOCH_SETTING = "sync.epoch";
 
 /** Milliseconds between looks at what announces itself to nobody: revocations, and changes whose notice was lost. */
 const POLL_MS = 500;
@@ -217,6 +218,9 @@ export class Feed implements AsyncDisposable {
     }
     // Also a revision without anything for relays is told: they say how far they are.
     for (const stream of this.#streams()) stream.change(changes);
+    // It leaves before anything is worked out here: relays do their own part meanwhile.
+    await sleep(0);
+    if (this.#isClosed) return;
     await this.#derive(changedIdentities(changes, [known, this.state.identities]));
   }
 

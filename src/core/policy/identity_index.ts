@@ -17,8 +17,6 @@ import type { Entity } from "./role_matcher.ts";
 const NETWORK_ID =
   /^spiffe:\/\/([a-z0-9._-]{1,255})\/(relay|controller|connector|agent|user)\/([A-Za-z0-9._-]{1,63})$/;
 
-const NO_NAMES: readonly string[] = [];
-
 /** Looks identities up by SPIFFE ID. */
 export class IdentityIndex {
   readonly #trustDomain: string | undefined;
@@ -43,18 +41,16 @@ export class IdentityIndex {
         attributes === undefined ? roleAttributes : [...attributes, ...roleAttributes],
       );
       if (id === undefined) continue;
-      if (name === undefined) {
-        if (!this.#aliases.has(id)) this.#aliases.set(id, NO_NAMES);
-        continue;
-      }
-      this.#aliases.set(id, [...this.#aliases.get(id) ?? NO_NAMES, name]);
+      if (name === undefined) continue;
+      this.#aliases.set(id, [...this.#aliases.get(id) ?? [], name]);
       this.#taken.add(name);
     }
   }
 
   /** What roles match an identity against, or undefined for one that can hold no right. */
   find(id: string): Entity | undefined {
-    if (this.#declaredOnly && !this.#aliases.has(id)) return undefined;
+    const isDeclared = this.#attributes.has(id);
+    if (this.#declaredOnly && !isDeclared) return undefined;
     const match = NETWORK_ID.exec(id);
     if (match?.[2] === "relay" || match?.[2] === "controller") return undefined;
     const aliases = this.#aliases.get(id);
@@ -70,7 +66,7 @@ export class IdentityIndex {
       const found = this.#attributes.get(name);
       if (found !== undefined) attributes.push(found);
     }
-    return { names, attributes, inAll: ours || aliases !== undefined };
+    return { names, attributes, inAll: ours || isDeclared };
   }
 
   /** Tells whether an entry declares what `@name` would mean. */

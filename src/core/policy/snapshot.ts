@@ -140,7 +140,7 @@ export function compilePolicy(document: PolicyDocument, options: CompileOptions 
 }
 
 /** All policies of one type: the matcher of their identity roles, and for each service those that select it. */
-export class RightTable {
+class RightTable {
   /** How many policies there are: bits of a set of them. */
   readonly size: number;
   readonly identities: RoleMatcher;

@@ -191,6 +191,6 @@ async function awaitInVain(
   return said;
 }
 
-async function* unreachable(): AsyncIterable<never> {
-  await Promise.reject(new Error("nobody there"));
+function unreachable(): AsyncIterable<never> {
+  return { [Symbol.asyncIterator]: () => ({ next: () => Promise.reject(new Error("nobody there")) }) };
 }

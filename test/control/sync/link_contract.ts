@@ -3,6 +3,8 @@
 import assert from "node:assert/strict";
 import type { SyncEvent } from "../../../src/control/sync/events.ts";
 import type { ControllerLink, RelayReport } from "../../../src/control/sync/link.ts";
+import { applyChanges } from "../../../src/core/network/apply.ts";
+import type { NetworkState } from "../../../src/core/network/state.ts";
 import { stateToJson } from "../../../src/core/network/state_json.ts";
 import { verifyView } from "../../../src/identity/view.ts";
 import { parseSpiffeId } from "../../../src/identity/spiffe_id.ts";
@@ -144,7 +146,7 @@ const CASES: Readonly<Record<string, (ground: SyncGround, link: ControllerLink) 
     }, position);
   },
 
-  async "sends everything anew to a relay that knows another history, or a later one"(ground, link) {
+  async "sends everything anew to a relay that knows another history, or a later one"(_ground, link) {
     const position = await following(link, async (stream) => {
       const { epoch, state } = await stream.next("snapshot");
       return { epoch, revision: state.revision };
@@ -358,7 +360,7 @@ class Stream {
   ended: Promise<void> = Promise.resolve();
 
   /** The state as a relay would have it. */
-  state: import("../../../src/core/network/state.ts").NetworkState | undefined;
+  state: NetworkState | undefined;
 
   async next<T extends SyncEvent["type"]>(type: T): Promise<SyncEvent & { type: T }> {
     return await eventually(() => this.events.find((event) => event.type === type)) as SyncEvent & {
@@ -372,7 +374,6 @@ async function following<T>(
   run: (stream: Stream) => Promise<T>,
   since?: { readonly epoch: string; readonly revision: number },
 ): Promise<T> {
-  const { applyChanges } = await import("../../../src/core/network/apply.ts");
   const ending = new AbortController();
   const stream = new Stream();
   stream.ended = (async () => {

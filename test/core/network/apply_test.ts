@@ -1,4 +1,4 @@
-/** States move on by changes, leave the ones before alone, and survive their way as JSON. */
+/** States move on by changes and leave the ones before alone, wherever the changes come from. */
 
 import assert from "node:assert/strict";
 import fc from "fast-check";
@@ -62,32 +62,4 @@ Deno.test("a state after changes is the same whether they came at once, one by o
     const told = { revision: 2, changes: changesFromJson(wire.changes) };
     assert.deepEqual(applyChanges(stateFromJson(wire.state), told), after);
   }));
-});
-
-Deno.test("what is no state, or no list of changes, is refused", () => {
-  const good = stateToJson(emptyState("d"));
-  assert.deepEqual(stateFromJson(good), emptyState("d"));
-  for (
-    const bad of [
-      null,
-      [],
-      {},
-      { ...good, revision: -1 },
-      { ...good, identities: [["1"]] },
-      {
-        ...good,
-        identities: [["1", { name: "a", spec: { type: "god" } }]],
-      },
-      { ...good, revoked: [1] },
-      { ...good, roots: ["x".repeat(65_537)] },
-    ]
-  ) assert.throws(() => stateFromJson(bad), { name: "ZodError" });
-  for (
-    const bad of [null, {}, [{}], [{ kind: "api-token", id: "1", value: null }], [{
-      kind: "identity",
-      id: "1",
-    }]]
-  ) {
-    assert.throws(() => changesFromJson(bad), { name: "ZodError" });
-  }
 });

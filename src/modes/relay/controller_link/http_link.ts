@@ -156,7 +156,7 @@ function readEvent(line: string): SyncEvent {
 function refusal(answer: Pick<ControllerResponse, "status" | "json" | "controller">): ControllerError {
   const problem = z.object({ title: z.string(), detail: z.string().optional() }).safeParse(answer.json);
   const reason = problem.success ? problem.data.detail ?? problem.data.title : "no reason given";
-  // RFC 9110 §15.6, §15.5.20: the controller's own trouble, or too much at once, is over after a while.
+  // The controller's own trouble, or too much at once, is over after a while.
   const isPassing = answer.status >= 500 || answer.status === 429;
   return new ControllerError(
     isPassing ? "ERR_CONTROLLER_UNAVAILABLE" : "ERR_CONTROLLER_REFUSED",
