@@ -68,7 +68,7 @@ function isJson({ headers }: Request): boolean {
 }
 
 /** A stream that fails with a {@linkcode BodyFault} once `source` breaks its bounds. */
-export function boundedBody(
+function boundedBody(
   source: ReadableStream<Uint8Array>,
   { maxBytes, timeoutMs }: BodyLimits,
 ): { readonly stream: ReadableStream<Uint8Array<ArrayBuffer>>; readonly fault: () => BodyFault | undefined } {

@@ -4,9 +4,6 @@ import type { Principal } from "../core/network/access.ts";
 import type { Resource, ResourceKind, ResourceSpecs } from "../core/network/resources.ts";
 import type { AdminPage } from "./admin_port.ts";
 
-/** Shows a resource of one kind to a caller. */
-export type Presenter<K extends ResourceKind> = (resource: Resource<K>, to: Principal) => object;
-
 /** What each kind shows beside its name, id, revision and times. */
 const SPECS: { readonly [K in ResourceKind]: (spec: ResourceSpecs[K], to: Principal) => object } = {
   "identity": ({ adminRole, externalId, ...spec }, to) => ({

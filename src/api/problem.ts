@@ -10,7 +10,6 @@ const KINDS = {
   "unauthenticated": [401, "Authentication is needed"],
   "forbidden": [403, "Not permitted"],
   "not-found": [404, "Not found"],
-  "method-not-allowed": [405, "Method not allowed"],
   "timeout": [408, "The request took too long"],
   "exists": [409, "It exists already"],
   "conflict": [409, "It cannot be done as things are"],
@@ -40,17 +39,12 @@ export const problemSchema = z.object({
   type: z.string(),
   title: z.string(),
   status: z.int(),
-  detail: z.string().exactOptional(),
-  errors: z.array(z.object({ field: z.string(), message: z.string() })).exactOptional(),
+  detail: z.string().optional(),
+  errors: z.array(z.object({ field: z.string(), message: z.string() })).optional(),
 }).openapi("Problem");
 
 /** Most errors of one input that are listed. */
 const MAX_ERRORS = 50;
-
-/** The status that goes with a kind of problem. */
-export function problemStatus(kind: ProblemKind): number {
-  return KINDS[kind][0];
-}
 
 /** Makes an error answer. */
 export function problem(kind: ProblemKind, options: ProblemOptions = {}): Response {

@@ -16,6 +16,7 @@ import type { AdminRole } from "../../src/core/network/resources.ts";
 import type { Identity } from "../../src/identity/identity_file.ts";
 import { createProof, ProofVerifier } from "../../src/identity/proof.ts";
 import { openStore } from "../../src/store/open_store.ts";
+import { OpenApiChecker } from "./openapi_checker.ts";
 import { createTestNetwork, NOW, type TestNetwork } from "../identity/forge.ts";
 
 /** The controller's own name: what proofs must be made for. */
@@ -68,6 +69,7 @@ export class ApiGround implements AsyncDisposable {
   now = NOW;
   readonly #server: Deno.HttpServer<Deno.NetAddr>;
   readonly #folder: string;
+  #checker: OpenApiChecker | undefined;
 
   private constructor(
     parts: { network: TestNetwork; store: Store; folder: string },
@@ -146,11 +148,18 @@ export class ApiGround implements AsyncDisposable {
     });
     const ground = new ApiGround({ network, store, folder }, options);
     holder.ground = ground;
+    ground.#checker = new OpenApiChecker((await ground.call("GET", "//openapi.json", { token: null })).json);
     const token = await ground.admin.ensureBootstrap();
     assert.ok(token !== undefined);
     ground.token = token;
     if (options.keepFirstToken !== true) await ground.tokenOf("admin");
     return ground;
+  }
+
+  /** Every answer to {@linkcode call} is held against the served document. */
+  get checker(): OpenApiChecker {
+    assert.ok(this.#checker !== undefined);
+    return this.#checker;
   }
 
   get port(): number {
@@ -172,6 +181,11 @@ export class ApiGround implements AsyncDisposable {
     });
     const text = await response.text();
     const json = text === "" ? undefined : JSON.parse(text);
+    // Routes that a test mounts are in no document.
+    if (!target.endsWith("/openapi.json") && !/^\/(?:test|broken)\//.test(target)) {
+      const type = response.headers.get("content-type") ?? "";
+      this.checker.check(method, target, { status: response.status, json, type });
+    }
     return { status: response.status, json, headers: response.headers };
   }
 

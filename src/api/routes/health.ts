@@ -4,6 +4,7 @@ import { createRoute, type OpenAPIHono, z } from "@hono/zod-openapi";
 import { VERSION } from "../../base/version.ts";
 import { type ApiEnv, createRouter } from "../env.ts";
 import type { HealthReport } from "../ports.ts";
+import { PROBLEMS } from "../schema/common.ts";
 
 const healthSchema = z.object({
   status: z.enum(["ok", "unavailable"]),
@@ -11,6 +12,8 @@ const healthSchema = z.object({
   uptime: z.number(),
   version: z.string(),
 }).openapi("Health");
+
+const REFUSALS = { 429: PROBLEMS[429], 431: PROBLEMS[431], 500: PROBLEMS[500] };
 
 /** Routes `/health`, `/ready` and `/.well-known/health-check`. */
 export function healthRoutes(health: () => HealthReport | Promise<HealthReport>): OpenAPIHono<ApiEnv> {
@@ -25,7 +28,7 @@ export function healthRoutes(health: () => HealthReport | Promise<HealthReport>)
       method: "get",
       path: "/health",
       summary: "The process lives",
-      responses: { 200: answer("Always") },
+      responses: { 200: answer("Always"), ...REFUSALS },
     }),
     async (context) => context.json((await read()).body, 200),
   );
@@ -35,7 +38,7 @@ export function healthRoutes(health: () => HealthReport | Promise<HealthReport>)
         method: "get",
         path,
         summary: "The controller can do its work",
-        responses: { 200: answer("It can"), 503: answer("It cannot now") },
+        responses: { 200: answer("It can"), 503: answer("It cannot now"), ...REFUSALS },
       }),
       async (context) => {
         const { ready, body } = await read();

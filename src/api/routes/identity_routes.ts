@@ -28,7 +28,7 @@ const enrolmentToken = z.object({
 
 const enrolmentInput = z.strictObject({
   /** Seconds until it expires. */
-  ttlSeconds: z.int().min(60).max(30 * 86_400).exactOptional(),
+  ttlSeconds: z.int().min(60).max(30 * 86_400).optional(),
 }).openapi("EnrolmentInput");
 
 const COLLECTION = "identities";

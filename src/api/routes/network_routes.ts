@@ -23,7 +23,7 @@ const auditEntry = z.object({
   source: z.string(),
   hash: z.string(),
   /** There and true where `detail` is left out, since it may tell what the caller may not see. */
-  redacted: z.boolean().exactOptional(),
+  redacted: z.boolean().optional(),
 }).openapi("AuditEntry");
 
 const network = z.object({
@@ -42,15 +42,15 @@ const principal = z.object({
 const auditQuery = z.strictObject({
   limit: z.coerce.number().int().min(1).max(500).default(100),
   /** Entries below this number: the page before's `meta.cursor`. */
-  cursor: z.string().regex(/^[0-9]{1,15}$/).exactOptional(),
-  since: isoTime.exactOptional(),
-  until: isoTime.exactOptional(),
+  cursor: z.string().regex(/^[0-9]{1,15}$/).optional(),
+  since: isoTime.optional(),
+  until: isoTime.optional(),
   /** Who acted. */
-  identity: z.string().max(4_096).exactOptional(),
+  identity: z.string().max(4_096).optional(),
   /** Service, or `kind/name` of the resource. */
-  service: z.string().max(4_096).exactOptional(),
-  outcome: z.string().max(255).exactOptional(),
-  event: z.enum(AUDIT_EVENTS).exactOptional(),
+  service: z.string().max(4_096).optional(),
+  outcome: z.string().max(255).optional(),
+  event: z.enum(AUDIT_EVENTS).optional(),
 });
 
 /** Routes `/audit`, `/network`, `/whoami` and `/version`. */

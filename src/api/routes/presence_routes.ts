@@ -106,9 +106,9 @@ export function sessionRoutes(admin: AdminPort): OpenAPIHono<ApiEnv> {
       request: {
         query: z.strictObject({
           ...listQuery,
-          identity: z.string().max(2_048).exactOptional(),
-          relay: z.string().max(2_048).exactOptional(),
-          open: queryFlag.exactOptional(),
+          identity: z.string().max(2_048).optional(),
+          relay: z.string().max(2_048).optional(),
+          open: queryFlag.optional(),
         }),
       },
       responses: { 200: json("One page", pageOf(session)) },

@@ -98,7 +98,7 @@ export function readRoutes<K extends ResourceKind>(
   const query = z.strictObject({
     ...search,
     ...(options.searchOnly === true ? {} : { name }),
-    ...(options.hasAttributes === true ? { roleAttribute: z.string().min(1).max(128).exactOptional() } : {}),
+    ...(options.hasAttributes === true ? { roleAttribute: z.string().min(1).max(128).optional() } : {}),
     ...Object.fromEntries(Object.entries(filters).map(([field, type]) => [field, type.optional()])),
   });
   addRoute(

@@ -28,14 +28,14 @@ export const roleAttributes = z.array(z.string().min(1).max(128)).max(256);
 /** Query fields that every list understands. */
 export const listQuery = {
   limit: z.coerce.number().int().min(1).max(500).default(100),
-  cursor: z.string().min(1).max(8_192).exactOptional(),
+  cursor: z.string().min(1).max(8_192).optional(),
 };
 
 /** Query fields of lists of resources. */
 export const searchQuery = {
   ...listQuery,
-  search: z.string().min(1).max(255).exactOptional(),
-  name: z.string().min(1).max(255).exactOptional(),
+  search: z.string().min(1).max(255).optional(),
+  name: z.string().min(1).max(255).optional(),
 };
 
 /** A true or false in a query. */
@@ -71,17 +71,22 @@ export function body<T extends z.ZodType>(schema: T) {
 /** An answer without a body. */
 export const NO_CONTENT = { description: "Done" };
 
-/** What every route below `/api/v1` may answer beside its own. */
+/**
+ * What every route below `/api/v1` may answer beside its own. Optional fields of schemas are `optional()`: the document's
+ * generator takes `exactOptional()` for required.
+ */
 export const PROBLEMS = {
   400: failure("The request is not valid"),
   401: failure("Who asks is not known"),
   403: failure("Whoever asks may not"),
   404: failure("There is no such thing"),
+  408: failure("The body did not come in time"),
   409: failure("It collides with what is there"),
   412: failure("It has changed since the revision in If-Match"),
   413: failure("The body is too large"),
   415: failure("The body is not plain JSON"),
   429: failure("Too many requests: wait as Retry-After says"),
+  431: failure("URL or header fields are too large"),
   500: failure("The controller failed"),
   503: failure("Not possible now"),
 };

@@ -24,7 +24,7 @@ const identityFields = {
 export const identityInput = z.strictObject({
   name: z.string().min(1).max(255),
   type: z.enum(["relay", "connector", "agent", "user", "workload"]),
-  spiffeId: z.string().max(2_048).exactOptional(),
+  spiffeId: z.string().max(2_048).optional(),
   roleAttributes: identityFields.roleAttributes.default([]),
   disabled: identityFields.disabled.default(false),
   adminRole: identityFields.adminRole.default(null),
@@ -128,8 +128,8 @@ export const policyInput = z.strictObject({
 
 /** A further version; without `version` it gets the next whole number. */
 export const policyRevision = z.strictObject({
-  name: z.string().max(255).exactOptional(),
-  version: policyFields.version.exactOptional(),
+  name: z.string().max(255).optional(),
+  version: policyFields.version.optional(),
   description: policyFields.description.default(""),
   document: policyFields.document,
 }).openapi("PolicyRevision");
@@ -165,9 +165,9 @@ const authProviderFields = {
   nameClaim: z.string().min(1).max(255),
   rules: z.array(z.strictObject({
     claim: z.string().min(1).max(255),
-    value: z.string().max(1_024).exactOptional(),
+    value: z.string().max(1_024).optional(),
     roleAttributes,
-    adminRole: adminRole.exactOptional(),
+    adminRole: adminRole.optional(),
   })).max(256),
   requireMatch: z.boolean(),
   disabled: z.boolean(),

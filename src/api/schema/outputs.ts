@@ -19,8 +19,8 @@ export const identityOutput = z.object({
   origin: z.enum(["enrolment", "oidc", "spiffe", "import"]),
   address: z.string().nullable(),
   tags: notes,
-  adminRole: z.enum(ADMIN_ROLES).nullable().exactOptional(),
-  externalId: z.string().nullable().exactOptional(),
+  adminRole: z.enum(ADMIN_ROLES).nullable().optional(),
+  externalId: z.string().nullable().optional(),
 }).openapi("Identity");
 
 /** A service. */
@@ -76,9 +76,9 @@ export const authProviderOutput = z.object({
   nameClaim: z.string(),
   rules: z.array(z.object({
     claim: z.string(),
-    value: z.string().exactOptional(),
+    value: z.string().optional(),
     roleAttributes: words,
-    adminRole: z.enum(ADMIN_ROLES).exactOptional(),
+    adminRole: z.enum(ADMIN_ROLES).optional(),
   })),
   requireMatch: z.boolean(),
   disabled: z.boolean(),
