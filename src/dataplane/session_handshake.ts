@@ -4,10 +4,10 @@
  */
 
 import type { Buffer } from "node:buffer";
-import { randomBytes } from "node:crypto";
+import { randomBytes, X509Certificate } from "node:crypto";
 import { setImmediate } from "node:timers";
 import { connect, createServer, type PeerCertificate, type TLSSocket } from "node:tls";
-import { concat, equalBytes } from "../base/bytes.ts";
+import { concat } from "../base/bytes.ts";
 import type { ByteChannel } from "../base/channel.ts";
 import { errorMessage } from "../base/errors.ts";
 import type { VerifiedChain } from "../identity/chain.ts";
@@ -209,26 +209,27 @@ function assertTls(socket: TLSSocket): string {
   return protocol;
 }
 
-/** The leaf and its intermediates; a root at the end is left out, for ours are the ones that count. */
+/**
+ * The leaf and its intermediates. What `node:tls` returns goes on with a root, or on the client's side with all of our own
+ * in any order, so it counts as far as each certificate is followed by its issuer.
+ */
 function peerChain(socket: TLSSocket): Uint8Array[] {
-  const chain: Uint8Array[] = [];
   let next: LinkedCertificate | undefined = socket.getPeerCertificate(true);
-  while (next !== undefined && chain.length < MAX_CHAIN_LENGTH) {
-    const issuer = issuerOf(next);
-    // A self-signed leaf stays, to be refused for what it is.
-    if (issuer !== undefined || chain.length === 0) chain.push(new Uint8Array(next.raw));
-    next = issuer;
+  let last = new X509Certificate(next.raw);
+  // A self-signed leaf stays, to be refused for what it is.
+  const chain = [new Uint8Array(next.raw)];
+  while (chain.length < MAX_CHAIN_LENGTH) {
+    next = next?.issuerCertificate;
+    if (next === undefined) break;
+    const issuer = new X509Certificate(next.raw);
+    if (issuer.subject !== last.issuer || issuer.subject === issuer.issuer) break;
+    chain.push(new Uint8Array(next.raw));
+    last = issuer;
   }
   return chain;
 }
 
 type LinkedCertificate = PeerCertificate & { readonly issuerCertificate?: PeerCertificate };
-
-/** The next certificate in the linked list that `node:tls` returns; it ends with one that is its own issuer. */
-function issuerOf(certificate: LinkedCertificate): LinkedCertificate | undefined {
-  const issuer = certificate.issuerCertificate;
-  return issuer === undefined || equalBytes(issuer.raw, certificate.raw) ? undefined : issuer;
-}
 
 /**
  * Exchanges 32 random bytes each way. The connector speaks first, and only after it authorized the agent: TLS 1.3
