@@ -22,6 +22,7 @@ Commands:
   identity list, show, validate or reset the identity files of this machine
   ca       make and inspect a network's identities: init, issue, show, rotate
   leases   list the tunnel addresses that a relay has given, or take one back
+  backup   write all that a network's controllers keep into one file; restore puts it back
   audit    verify the audit log of a network, and look things up in it
   api      make one request to a controller's API
   login    get a user's identity from an OpenID provider; logout ends it
@@ -44,6 +45,8 @@ const COMMANDS: ReadonlyMap<string, Command> = new Map<string, Command>([
   ["leases", async (args, io) => await (await import("./leases.ts")).leasesCommand(args, io)],
   ["login", async (args, io) => await (await import("./login.ts")).loginCommand(args, io)],
   ["logout", async (args, io) => await (await import("./logout.ts")).logoutCommand(args, io)],
+  ["backup", async (args, io) => await (await import("./backup.ts")).backupCommand(args, io)],
+  ["restore", async (args, io) => await (await import("./backup.ts")).restoreCommand(args, io)],
   ["audit", async (args, io) => await (await import("./audit.ts")).auditCommand(args, io)],
   ["api", async (args, io) => await (await import("./api.ts")).apiCommand(args, io)],
   ["dev", async (args, io) => await (await import("./dev/dev.ts")).devCommand(args, io, untilStopped)],

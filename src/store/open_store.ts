@@ -3,15 +3,8 @@
 import type { Logger } from "../base/log.ts";
 import type { Store } from "../control/store.ts";
 import { migrate } from "./sql/migrate.ts";
-import { openPostgres } from "./sql/postgres_database.ts";
-import { openSqlite } from "./sql/sqlite_database.ts";
+import { openDatabase, type StoreConfig } from "./sql/open_database.ts";
 import { SqlStore } from "./sql/sql_store.ts";
-
-/** Which database. */
-export type StoreConfig =
-  | { readonly kind: "sqlite"; readonly path: string }
-  /** `postgres://user:password@host:port/database`. */
-  | { readonly kind: "postgres"; readonly url: string };
 
 /** What a store needs. */
 export interface StoreOptions {
@@ -25,8 +18,7 @@ export async function openStore(
   config: StoreConfig,
   { logger, now = Date.now }: StoreOptions,
 ): Promise<Store> {
-  const database =
-    await (config.kind === "sqlite" ? openSqlite(config.path) : openPostgres(config.url, { logger }));
+  const database = await openDatabase(config, { logger });
   try {
     const applied = await migrate(database, { now });
     if (applied.length > 0) logger.info("schema_migrated", { database: database.kind, versions: applied });

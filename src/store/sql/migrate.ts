@@ -5,7 +5,7 @@
 
 import { sql, type Transaction } from "kysely";
 import { GinnelError } from "../../base/errors.ts";
-import type { Database } from "./database.ts";
+import type { Database, DatabaseKind } from "./database.ts";
 import { type Migration, MIGRATIONS } from "./migrations.ts";
 import type { Tables } from "./schema.ts";
 
@@ -20,31 +20,39 @@ export interface MigrateOptions {
 }
 
 /** Applies what is missing; returns the versions applied. Refuses a schema of a newer program. */
-export function migrate(
-  database: Database,
-  { now, migrations = MIGRATIONS }: MigrateOptions,
+export function migrate(database: Database, options: MigrateOptions): Promise<number[]> {
+  return database.writer.transaction().execute((tx) =>
+    migrateWithin(tx, { ...options, kind: database.kind })
+  );
+}
+
+/** Does so as part of a transaction. */
+export async function migrateWithin(
+  tx: Transaction<Tables>,
+  { kind, now, migrations = MIGRATIONS }: MigrateOptions & { readonly kind: DatabaseKind },
 ): Promise<number[]> {
-  return database.writer.transaction().execute(async (tx) => {
-    if (database.kind === "postgres") await sql`SELECT pg_advisory_xact_lock(${LOCK}::bigint)`.execute(tx);
-    const applied = await readVersions(database, tx);
-    const known = new Set(migrations.map(({ version }) => version));
-    const newer = applied.find((version) => !known.has(version));
-    if (newer !== undefined) {
-      throw new GinnelError("ERR_SCHEMA_NEWER", `Cannot use this database: its schema has version ${newer}`, {
-        hint: "Run the release that made it, or a newer one",
-      });
-    }
-    const missing = migrations.filter(({ version }) => !applied.includes(version));
-    for (const { version, name, statements } of missing) {
-      for (const statement of statements(database.kind)) await sql.raw(statement).execute(tx);
-      await tx.insertInto("schema_migrations").values({ version, name, applied_at: now() }).execute();
-    }
-    return missing.map(({ version }) => version);
+  if (kind === "postgres") await sql`SELECT pg_advisory_xact_lock(${LOCK}::bigint)`.execute(tx);
+  const applied = await readVersions(kind, tx);
+  const known = new Set(migrations.map(({ version }) => version));
+  const newer = applied.find((version) => !known.has(version));
+  if (newer !== undefined) throw newerSchema("this database", newer);
+  const missing = migrations.filter(({ version }) => !applied.includes(version));
+  for (const { version, name, statements } of missing) {
+    for (const statement of statements(kind)) await sql.raw(statement).execute(tx);
+    await tx.insertInto("schema_migrations").values({ version, name, applied_at: now() }).execute();
+  }
+  return missing.map(({ version }) => version);
+}
+
+/** Something was made by a newer program. */
+export function newerSchema(what: string, version: number): GinnelError {
+  return new GinnelError("ERR_SCHEMA_NEWER", `Cannot use ${what}: its schema has version ${version}`, {
+    hint: "Run the release that made it, or a newer one",
   });
 }
 
-async function readVersions(database: Database, tx: Transaction<Tables>): Promise<number[]> {
-  const time = database.kind === "sqlite" ? "INTEGER" : "TIMESTAMPTZ";
+async function readVersions(kind: DatabaseKind, tx: Transaction<Tables>): Promise<number[]> {
+  const time = kind === "sqlite" ? "INTEGER" : "TIMESTAMPTZ";
   await sql.raw(
     `CREATE TABLE IF NOT EXISTS schema_migrations (
       version INTEGER PRIMARY KEY, name TEXT NOT NULL, applied_at ${time} NOT NULL

@@ -12,8 +12,11 @@ import { SqliteDialect } from "./sqlite_dialect.ts";
 /** Milliseconds between looks for commits of other processes. */
 const LOOK_INTERVAL = 500;
 
-/** Opens or makes the file, mode 0600. */
-export async function openSqlite(path: string): Promise<Database> {
+/** Opens the file, or makes it with mode 0600. */
+export async function openSqlite(
+  path: string,
+  { mustExist = false }: { readonly mustExist?: boolean } = {},
+): Promise<Database> {
   if (path === "" || path.startsWith(":memory:")) {
     throw new GinnelError("ERR_DATABASE_PATH", "Cannot keep a network in memory", {
       hint: "Name a file for the database",
@@ -22,9 +25,9 @@ export async function openSqlite(path: string): Promise<Database> {
   let writer: Kysely<Tables> | undefined;
   let reader: Kysely<Tables> | undefined;
   try {
-    await Deno.mkdir(dirname(path), { recursive: true, mode: 0o700 });
+    if (!mustExist) await Deno.mkdir(dirname(path), { recursive: true, mode: 0o700 });
     // SQLite gives the files beside it the mode of the first one.
-    (await Deno.open(path, { create: true, write: true, mode: 0o600 })).close();
+    (await Deno.open(path, { create: !mustExist, write: true, mode: 0o600 })).close();
     writer = new Kysely<Tables>({ dialect: new SqliteDialect({ path, isReader: false }) });
     reader = new Kysely<Tables>({ dialect: new SqliteDialect({ path, isReader: true }) });
     await sql`SELECT count(*) FROM sqlite_master`.execute(writer);
@@ -32,6 +35,12 @@ export async function openSqlite(path: string): Promise<Database> {
   } catch (error) {
     await reader?.destroy().catch(() => undefined);
     await writer?.destroy().catch(() => undefined);
+    if (error instanceof Deno.errors.NotFound) {
+      throw new GinnelError("ERR_DATABASE_MISSING", `Cannot open ${path}: there is no such file`, {
+        cause: error,
+        hint: "Check the path; the controller makes the file when it first starts",
+      });
+    }
     throw new GinnelError("ERR_DATABASE_UNUSABLE", `Cannot open ${path}: ${errorMessage(error)}`, {
       cause: error,
       hint: "Check the path, its permissions and the free space; a damaged file needs `ginnel restore`",

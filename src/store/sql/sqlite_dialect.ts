@@ -3,6 +3,7 @@
  * another's statements.
  */
 
+import { setImmediate } from "node:timers/promises";
 import { DatabaseSync, type StatementSync } from "node:sqlite";
 import {
   type CompiledQuery,
@@ -23,6 +24,9 @@ const MAX_STATEMENTS = 200;
 
 /** Milliseconds to wait for another process that writes. */
 const BUSY_TIMEOUT = 10_000;
+
+/** Milliseconds of work after which others get their turn: SQLite answers at once, so that promises alone never let go. */
+const MAX_STRETCH = 8;
 
 /** Who writes to which file next, of all connections in this process: waiting in SQLite would stop the process. */
 const WRITERS = new Map<string, TurnLock>();
@@ -64,6 +68,8 @@ class SqliteDriver implements Driver {
   readonly #options: SqliteDialectOptions;
   readonly #turns: TurnLock;
   #connection: SqliteConnection | undefined;
+  /** When this stretch of work began, by `performance.now()`. */
+  #since = 0;
 
   constructor(options: SqliteDialectOptions) {
     this.#options = options;
@@ -77,6 +83,10 @@ class SqliteDriver implements Driver {
 
   async acquireConnection(): Promise<DatabaseConnection> {
     await this.#turns.take();
+    if (performance.now() - this.#since > MAX_STRETCH) {
+      await setImmediate();
+      this.#since = performance.now();
+    }
     if (this.#connection !== undefined) return this.#connection;
     this.#turns.give();
     throw new GinnelError("ERR_STORE_CLOSED", "Cannot use a database that is closed");

@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import { sql } from "kysely";
 import { SILENT_LOGGER } from "../../../src/base/log.ts";
-import { openStore, type StoreConfig } from "../../../src/store/open_store.ts";
+import { openStore } from "../../../src/store/open_store.ts";
+import type { StoreConfig } from "../../../src/store/sql/open_database.ts";
 import type { Database } from "../../../src/store/sql/database.ts";
 import { migrate } from "../../../src/store/sql/migrate.ts";
 import { type Migration, MIGRATIONS } from "../../../src/store/sql/migrations.ts";
