@@ -82,7 +82,7 @@ Deno.test("run names file, field and value of every config problem, exit code 2"
   const file = await Deno.makeTempFile({ suffix: ".json" });
   await Deno.writeTextFile(
     file,
-    JSON.stringify({ mode: "agent", identity: "a.json", relays: [], sock5: "x" }),
+    JSON.stringify({ mode: "agent", identity: "a.json", relays: 7, sock5: "x" }),
   );
   const { code, err } = await ginnel("run", "--config", file);
   assert.equal(code, 2);
