@@ -1,3 +1,5 @@
+/** The arithmetic of the control plane's rows. */
+
 import assert from "node:assert/strict";
 import { percentile } from "./control_bench.ts";
 

@@ -1,3 +1,5 @@
+/** Whether the large network of the bench is what its rows say. */
+
 import assert from "node:assert/strict";
 import { toPolicyDocument } from "../../src/core/network/policy_document.ts";
 import { compilePolicy } from "../../src/core/policy/snapshot.ts";
