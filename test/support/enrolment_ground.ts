@@ -88,7 +88,7 @@ export class EnrolmentGround implements AsyncDisposable {
   }
 
   /** Serves the routes over HTTPS as controller-1 and tells nodes so. */
-  async serve(port = 0): Promise<{ readonly url: string; readonly close: () => Promise<void> }> {
+  async serve(port = 0): Promise<{ readonly port: number; readonly close: () => Promise<void> }> {
     const own = await this.ca.makeIdentity({ kind: "controller", name: "controller-1", life: DAY });
     const { certificate, privateKey } = JSON.parse(own.text);
     const verifier = new ProofVerifier({
@@ -126,7 +126,7 @@ export class EnrolmentGround implements AsyncDisposable {
     let closing: Promise<void> | undefined;
     const close = () => closing ??= server.shutdown();
     this.#stack.defer(close);
-    return { url, close };
+    return { port: server.addr.port, close };
   }
 
   /** Makes an identity and returns its resource id. */
