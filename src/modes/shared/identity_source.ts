@@ -156,7 +156,7 @@ export class IdentitySource {
     const isChanged = Object.values(change).includes(true);
     if (!isChanged && isSame(before.network, next.network)) return false;
     this.#current = { ...next, trust };
-    if (isChanged) for (const listener of this.#listeners) listener(change);
+    if (isChanged) { for (const listener of this.#listeners) listener(change); }
     return change.certificate;
   }
 
