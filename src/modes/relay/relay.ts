@@ -101,7 +101,7 @@ class Relay implements Running {
       this.#draining ? Promise.resolve({ ok: false, refusal: REFUSALS.draining }) : this.#broker.open(flow),
     keysOf: (instances) => this.#links.keysOf(instances),
   };
-  /** What a controller is told of each admitted connection. */
+  /** What a controller is told of the nodes that are here. */
   readonly #sessions = new WeakMap<ServerConnection, LedgerEntry>();
   #draining = false;
   #stopping: Promise<void> | undefined;
@@ -327,6 +327,7 @@ class Relay implements Running {
   async #serveIp(request: ServerRequest, { peer, ip }: { peer: Peer; ip: IpRequest }): Promise<void> {
     if (this.#draining) return await this.#refuse(request, REFUSALS.draining);
     if (this.#tunnels === undefined) return await this.#refuse(request, REFUSALS.noTunnels);
+    this.#beginSession(peer);
     const refusal = await this.#tunnels.serve(request, { id: peer.id, ip });
     if (refusal !== undefined) await this.#refuse(request, refusal);
   }
@@ -371,12 +372,14 @@ class Relay implements Running {
     if (this.#viewStreams.isServed(request.connection)) {
       return await this.#refuse(request, REFUSALS.viewOpen);
     }
+    this.#beginSession(peer);
     await this.#viewStreams.serve(request, peer);
   }
 
   async #serveConnector(request: ServerRequest, peer: Peer): Promise<void> {
     if (!this.#links.mayServe(request, peer)) return await this.#refuse(request, REFUSALS.denied);
     if (this.#draining) return await this.#refuse(request, REFUSALS.draining);
+    this.#beginSession(peer);
     await this.#links.serve(request, peer);
   }
 
@@ -410,7 +413,11 @@ class Relay implements Running {
   #admitted(peer: Peer): void {
     this.#logger.debug("peer_admitted", { identity: peer.id.uri, connection: peer.connection.id });
     this.#source.admitted(peer.id);
-    const { id, connection } = peer;
+  }
+
+  /** Tells a controller that a node is here. Connections that wait for a flow, or carry one, are part of what they came with. */
+  #beginSession({ id, connection }: Peer): void {
+    if (this.#sessions.has(connection)) return;
     const session = this.#source.sessions?.open({
       identity: id.uri,
       kind: id.kind === "user" || id.kind === "connector" ? id.kind : "agent",
