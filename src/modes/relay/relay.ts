@@ -201,9 +201,7 @@ class Relay implements Running {
     if (changed.has("trust") || changed.has("policy")) {
       // Whoever was disabled, deleted, or enrolled anew elsewhere is out, with everything that runs.
       this.#peers.closeWhere(({ id, serial }) =>
-        this.#source.admits({ id, serial }) === false
-          ? "the identity or its certificate was revoked"
-          : undefined
+        this.#source.isAdmitted({ id, serial }) ? undefined : "the identity or its certificate was revoked"
       );
     }
     if (changed.has("policy")) {

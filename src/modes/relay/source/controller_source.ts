@@ -130,6 +130,12 @@ export class ControllerSource implements NetworkSource {
     return this.#follower.isAdmitted(id.uri, serial) || this.#follower.admits(id.uri, serial);
   }
 
+  isAdmitted({ id, serial }: CertificateReference): boolean {
+    const isOfForeign = id.kind !== "workload" ||
+      this.#follower.foreign.some(({ domain }) => domain === id.trustDomain);
+    return isOfForeign && this.#follower.isAdmitted(id.uri, serial);
+  }
+
   /** The controller knows everybody already. */
   admitted(): void {}
 

@@ -87,11 +87,15 @@ export class FilesSource implements NetworkSource {
     return true;
   }
 
+  isAdmitted(): boolean {
+    return true;
+  }
+
   admitted({ uri, kind }: SpiffeId): void {
     if (this.#known.has(uri)) return;
     this.#known.add(uri);
     // Policies may cover a newcomer already: a caller concerns those who offer services, a connector everybody.
-    this.#views.refresh(kind === "connector" ? "all" : "binders");
+    this.#views.refresh(kind === "connector" || kind === "workload" ? "all" : "binders");
   }
 
   subscribe(id: string, sink: ViewSink): () => void {

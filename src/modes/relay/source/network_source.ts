@@ -39,6 +39,8 @@ export interface NetworkSource extends AsyncDisposable {
   readonly problems: readonly string[];
   /** Whether a certificate that verifies may be used; a workload nobody knows yet is asked about. */
   admits(certificate: CertificateReference): boolean | Promise<boolean>;
+  /** Whether a certificate that was admitted may still be used. */
+  isAdmitted(certificate: CertificateReference): boolean;
   /** Somebody was admitted. */
   admitted(id: SpiffeId): void;
   /** Hands over the identity's signed view now, if there is one, and at every change; returns the way to stop. */
