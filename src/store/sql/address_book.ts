@@ -18,7 +18,10 @@ import type {
   Page,
 } from "../../control/store.ts";
 import { AddressPool } from "../../core/address_pool.ts";
+import { claimAddresses } from "./address_claim.ts";
 import { AddressPoolTable, freeAddresses } from "./address_pool_table.ts";
+import { AddressRefill } from "./address_refill.ts";
+import { allocateAtOnce, type ShortcutPool } from "./address_shortcut.ts";
 import { fromCursor, toCursor } from "./cursor.ts";
 import { type Database, isGivenUp, isUniqueViolation } from "./database.ts";
 import { toJson, toText, toTime } from "./json_text.ts";
@@ -42,6 +45,8 @@ type Row = Tables["ipam_allocations"];
 export class AddressBook {
   readonly #database: Database;
   readonly #now: () => number;
+  /** Pools of which every address was handed out at least once: that never changes back. */
+  readonly #drained = new Set<string>();
 
   constructor(database: Database, now: () => number) {
     this.#database = database;
@@ -52,14 +57,15 @@ export class AddressBook {
   async allocate(clientId: string, options: AllocationOptions): Promise<AllocationResult> {
     const client = toText(clientId);
     const pools = readPools(options);
-    const known = await this.#refresh(client, options);
-    if (known !== undefined && isRight(known, pools)) {
-      return { ok: true, allocation: toAllocation(known), isNew: false, reclaimed: null };
+    const usual = await this.#allocateUsually(client, { options, pools });
+    if (usual !== undefined) {
+      return { ok: true, allocation: toAllocation(usual.row), isNew: usual.isNew, reclaimed: null };
     }
     for (let attempt = 1;; attempt++) {
       try {
         return await this.#database.writer.transaction().execute((tx) =>
-          new Allocator(tx, { database: this.#database, client, options, pools }).run()
+          new Allocator(tx, { database: this.#database, client, options, pools, drained: this.#drained })
+            .run()
         );
       } catch (error) {
         const isLost = error instanceof LostRace || isUniqueViolation(error) || isGivenUp(error);
@@ -117,7 +123,41 @@ export class AddressBook {
     return { allocated: Number(allocated), oldestSeenAt: oldest };
   }
 
-  /** The common case, in one statement: the client is known. */
+  /** The common cases, in one statement: the client is known, or, on PostgreSQL, takes the next free address. */
+  async #allocateUsually(
+    client: string,
+    { options, pools }: { readonly options: AllocationOptions; readonly pools: Pools },
+  ): Promise<{ readonly row: Row; readonly isNew: boolean } | undefined> {
+    if (this.#database.kind === "sqlite" || pools.reserved.length > 0) {
+      const row = await this.#refresh(client, options);
+      return row !== undefined && isRight(row, pools) ? { row, isNew: false } : undefined;
+    }
+    const shortcutPool = (prefix: IpPrefix | undefined): ShortcutPool | undefined => {
+      if (prefix === undefined) return undefined;
+      const range = new AddressPool(prefix);
+      const excluded = pools.excluded.map((address) => range.indexOf(address)).filter((index) =>
+        index !== undefined
+      );
+      const pool = formatPrefix(prefix);
+      return { pool, excluded, isDrained: this.#drained.has(pool) };
+    };
+    try {
+      const found = await allocateAtOnce(this.#database.writer, {
+        client,
+        ipv4: shortcutPool(pools.virtual_ip),
+        ipv6: shortcutPool(pools.virtual_ip6),
+        now: toTime(options.now),
+        metadata: options.metadata === undefined ? undefined : toJson(options.metadata),
+      });
+      return found !== undefined && isRight(found.row, pools) ? found : undefined;
+    } catch (error) {
+      // Somebody else asked for the same client, or overlapping pools left an address free that somebody has.
+      if (!isUniqueViolation(error) && !isGivenUp(error)) throw error;
+      return undefined;
+    }
+  }
+
+  /** The client was seen. */
   #refresh(client: string, { now, metadata }: AllocationOptions): Promise<Row | undefined> {
     return this.#database.writer.updateTable("ipam_allocations")
       .set({ last_seen_at: toTime(now), ...(metadata === undefined ? {} : { metadata: toJson(metadata) }) })
@@ -150,8 +190,9 @@ class Allocator {
 
   constructor(
     tx: Transaction<Tables>,
-    { database, client, options, pools }: {
+    { database, client, options, pools, drained }: {
       readonly database: Database;
+      readonly drained: Set<string>;
       readonly client: string;
       readonly options: AllocationOptions;
       readonly pools: Pools;
@@ -167,10 +208,11 @@ class Allocator {
       if (prefix === undefined) return undefined;
       const { kind } = database;
       return new AddressPoolTable(tx, {
-        database: kind,
+        database: database.kind,
         pool: formatPrefix(prefix),
         prefix,
         excluded: pools.excluded,
+        drained,
       });
     };
     this.#pools = { virtual_ip: table("virtual_ip"), virtual_ip6: table("virtual_ip6") };

@@ -23,6 +23,7 @@ export class AddressPoolTable {
   readonly #pool: string;
   readonly #range: AddressPool;
   readonly #excluded: readonly number[];
+  readonly #drained: Set<string>;
 
   constructor(
     tx: Transaction<Tables>,
@@ -32,11 +33,14 @@ export class AddressPoolTable {
       readonly pool: string;
       readonly prefix: IpPrefix;
       readonly excluded: readonly IpAddress[];
+      /** Pools known to have no address that nobody had; this one joins them when it is found to be such. */
+      readonly drained: Set<string>;
     },
   ) {
     this.#tx = tx;
     this.#database = options.database;
     this.#pool = options.pool;
+    this.#drained = options.drained;
     this.#range = new AddressPool(options.prefix);
     this.#excluded = options.excluded.map((address) => this.#range.indexOf(address))
       .filter((index) => index !== undefined);
@@ -63,11 +67,13 @@ export class AddressPoolTable {
 
   /** Takes the next one; undefined when none is free. */
   async take(): Promise<number | undefined> {
-    const fresh = await this.#takeFirst({ isFresh: true });
-    if (fresh !== undefined) return fresh;
-    if (await this.#refill()) {
-      const filled = await this.#takeFirst({ isFresh: true });
-      if (filled !== undefined) return filled;
+    if (!this.#drained.has(this.#pool)) {
+      const fresh = await this.#takeFirst({ isFresh: true });
+      if (fresh !== undefined) return fresh;
+      if (await this.refill()) {
+        const filled = await this.#takeFirst({ isFresh: true });
+        if (filled !== undefined) return filled;
+      }
     }
     const used = await this.#takeFirst({ isFresh: false });
     if (used !== undefined || this.#database === "sqlite") return used;
@@ -103,17 +109,24 @@ export class AddressPoolTable {
   }
 
   /** Makes the next block free, whoever comes first; false when the pool has no further addresses. */
-  async #refill(): Promise<boolean> {
+  async refill(): Promise<boolean> {
     const last = this.#range.size + FIRST_INDEX - 1;
-    await this.#tx.insertInto("ipam_pools").values({ pool: this.#pool, next_index: FIRST_INDEX })
-      .onConflict((conflict) => conflict.doNothing()).execute();
     const query = this.#tx.selectFrom("ipam_pools").select("next_index").where("pool", "=", this.#pool);
-    // Another may have refilled while this one waited for the lock: two blocks are as good as one.
+    const before = await query.executeTakeFirst();
+    // An exhausted pool stays so: nobody needs to take turns to learn it.
+    if (before !== undefined && before.next_index > last) return false;
+    if (before === undefined) {
+      await this.#tx.insertInto("ipam_pools").values({ pool: this.#pool, next_index: FIRST_INDEX })
+        .onConflict((conflict) => conflict.doNothing()).execute();
+    }
     let { next_index: next } = await (this.#database === "postgres" ? query.forUpdate() : query)
       .executeTakeFirstOrThrow();
+    // Another refilled while this one waited for the lock.
+    if (before !== undefined && next > before.next_index) return true;
     while (next <= last) {
       const end = Math.min(next + BLOCK - 1, last);
-      const isAdded = await this.#addBlock(next, end);
+      const isAdded =
+        await (this.#database === "postgres" ? this.#copyBlock(next, end) : this.#addBlock(next, end));
       next = end + 1;
       if (!isAdded) continue;
       await this.#saveNext(next);
@@ -121,6 +134,19 @@ export class AddressPoolTable {
     }
     await this.#saveNext(next);
     return false;
+  }
+
+  /** As {@linkcode #addBlock}, without its addresses passing through here. */
+  async #copyBlock(first: number, end: number): Promise<boolean> {
+    const { version } = this.#range.prefix;
+    const column = sql.ref(version === 4 ? "virtual_ip" : "virtual_ip6");
+    const base = formatIp(this.#range.addressAt(0));
+    const { rows } = await sql<{ host_index: number }>`
+      INSERT INTO ipam_free (pool, host_index, address, freed_at)
+        SELECT ${this.#pool}, n, ${base}::inet + n, 0 FROM generate_series(${first}::bigint, ${end}::bigint) AS n
+          WHERE NOT EXISTS (SELECT 1 FROM ipam_allocations WHERE ${column} = ${base}::inet + n)
+        ON CONFLICT DO NOTHING RETURNING host_index`.execute(this.#tx);
+    return rows.some(({ host_index }) => !this.#excluded.includes(host_index));
   }
 
   /** Adds what of a block nobody has; false when that is nothing anybody may have now. */

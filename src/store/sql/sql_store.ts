@@ -261,6 +261,7 @@ export class SqlStore implements Store {
     this.#watch.close();
     await this.#turns.take();
     this.#turns.give();
+    await this.#addresses.settled();
     await this.#database.close();
   }
 
