@@ -21,6 +21,7 @@ import {
   readAudit,
   type RelayNode,
   type RelayOptions,
+  type RelayPlace,
 } from "./network.ts";
 import { type NetworkNode, processNode, runInProcess } from "./network_node.ts";
 import { ManagedProcess, runCommand } from "./processes.ts";
@@ -56,6 +57,10 @@ export interface EnrolOptions {
 /** How to run a node of this ground: relays are found by themselves. */
 export interface GroundNodeOptions extends NodeOptions {
   readonly roleAttributes?: readonly string[];
+  /** Runs as this identity, with a copy of its file, instead of enrolling another one. */
+  readonly identity?: Enrolled;
+  /** Keeps to these relays, whatever the network lists. */
+  readonly relays?: readonly RelayPlace[];
 }
 
 /** Trust domain of every ground. */
@@ -201,16 +206,17 @@ export class ControllerGround implements AsyncDisposable {
       readonly untilBound?: boolean;
     },
   ): Promise<ConnectorNode & Enrolled> {
-    const { name = "connector-1", services, config = {}, roleAttributes = [], untilBound = true } = options;
-    const enrolled = await this.enrol("connector", name, { roleAttributes });
+    const { name = "connector-1", services, config = {}, untilBound = true } = options;
+    const enrolled = await this.#identity("connector", name, options);
     const { node, process } = await this.#start(name, {
       mode: "connector",
       identity: enrolled.path,
       services: Object.entries(services).map(([name, upstream]) => ({ name, upstream })),
       ...nodeConfig(),
+      ...pinned(options),
       ...config,
     }, options);
-    for (const relay of untilBound ? this.#relays.keys() : []) {
+    for (const relay of untilBound ? this.#relaysOf(options) : []) {
       for (const service of Object.keys(services)) {
         await node.waitForLine(new RegExp(`"service_bound".*"relay":"${relay}","service":"${service}"`));
       }
@@ -222,9 +228,8 @@ export class ControllerGround implements AsyncDisposable {
   async agent(
     options: GroundNodeOptions & Omit<AgentOptions, "relays"> = {},
   ): Promise<AgentNode & Enrolled> {
-    const { name = "alice", forwards = [], config = {}, roleAttributes = [], untilConnected = true } =
-      options;
-    const enrolled = await this.enrol("agent", name, { roleAttributes });
+    const { name = "alice", forwards = [], config = {}, untilConnected = true } = options;
+    const enrolled = await this.#identity("agent", name, options);
     const { node, process } = await this.#start(name, {
       mode: "agent",
       identity: enrolled.path,
@@ -232,12 +237,27 @@ export class ControllerGround implements AsyncDisposable {
       socks5: "127.0.0.1:0",
       httpProxy: "127.0.0.1:0",
       ...nodeConfig(),
+      ...pinned(options),
       ...config,
     }, options);
-    for (const relay of untilConnected ? this.#relays.keys() : []) {
+    for (const relay of untilConnected ? this.#relaysOf(options) : []) {
       await node.waitForLine(new RegExp(`"relay_connected".*"relay":"${relay}"`));
     }
     return Object.assign(node, { ...enrolled, process, ...await localPorts(node, forwards) });
+  }
+
+  /** Starts a node that has stopped, or was killed, where it was. */
+  async startAgain(
+    name: string,
+    { separate = false }: Pick<NodeOptions, "separate"> = {},
+  ): Promise<{ readonly node: NetworkNode; readonly process: ManagedProcess | undefined }> {
+    const path = this.#configPath(name);
+    const process = separate
+      ? ManagedProcess.spawn([...PROGRAM, "run", "--config", path], { name })
+      : undefined;
+    const node = process === undefined ? await runInProcess(name, path) : processNode(process);
+    this.#nodes.push(node);
+    return { node, process };
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -304,19 +324,35 @@ export class ControllerGround implements AsyncDisposable {
     });
   }
 
+  /** The identity a node runs as. */
+  async #identity(
+    kind: "connector" | "agent",
+    name: string,
+    { identity, roleAttributes = [] }: GroundNodeOptions,
+  ): Promise<Enrolled> {
+    if (identity === undefined) return await this.enrol(kind, name, { roleAttributes });
+    const path = `${this.folder}/${name}.identity.json`;
+    // Two nodes that run as one identity each keep their own file, as on two machines.
+    if (path !== identity.path) await writeSecretFile(path, await Deno.readTextFile(identity.path));
+    return { ...identity, path };
+  }
+
+  /** Names of the relays a node goes to. */
+  #relaysOf({ relays }: GroundNodeOptions): readonly string[] {
+    return relays?.map(({ name }) => name) ?? [...this.#relays.keys()];
+  }
+
   async #start(
     name: string,
     config: Readonly<Record<string, unknown>>,
-    { separate = false }: NodeOptions,
+    options: NodeOptions,
   ): Promise<{ node: NetworkNode; process: ManagedProcess | undefined }> {
-    const path = `${this.folder}/${name}.config.json`;
-    await Deno.writeTextFile(path, JSON.stringify(config, undefined, 2));
-    const process = separate
-      ? ManagedProcess.spawn([...PROGRAM, "run", "--config", path], { name })
-      : undefined;
-    const node = process === undefined ? await runInProcess(name, path) : processNode(process);
-    this.#nodes.push(node);
-    return { node, process };
+    await Deno.writeTextFile(this.#configPath(name), JSON.stringify(config, undefined, 2));
+    return await this.startAgain(name, options);
+  }
+
+  #configPath(name: string): string {
+    return `${this.folder}/${name}.config.json`;
   }
 }
 
@@ -328,6 +364,13 @@ function relayConfig(port: number): Record<string, unknown> {
     drainSeconds: 1,
     ...nodeConfig(),
   };
+}
+
+/** The relays of a config; none where those that the network lists are meant. */
+function pinned({ relays }: GroundNodeOptions): Record<string, unknown> {
+  return relays === undefined
+    ? {}
+    : { relays: relays.map(({ name, port }) => ({ name, address: `127.0.0.1:${port}` })) };
 }
 
 function nodeConfig(): Record<string, unknown> {
