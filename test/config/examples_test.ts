@@ -84,7 +84,16 @@ Deno.test("the examples of the README load, and their policies compile without w
     if (language === "yaml") kinds.push(checkPolicy(text!));
     else kinds.push(parseConfig(completed(JSON.parse(text!)), { file: "/README.json" }).mode);
   }
-  assert.deepEqual(kinds, ["relay", "policy", "connector", "agent", "relay", "egress", "egress", "agent"]);
+  assert.deepEqual(kinds, [
+    "relay",
+    "connector",
+    "agent",
+    "relay",
+    "policy",
+    "controller",
+    "relay",
+    ...["relay", "egress", "egress", "agent"],
+  ]);
 });
 
 /** A whole config, where the README shows what to add to one. */
