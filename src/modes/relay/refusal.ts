@@ -42,6 +42,11 @@ export const REFUSALS = {
     error: "destination_unavailable",
     details: "controller unavailable: no address for a new client",
   },
+  noTunnelsYet: {
+    status: 503,
+    error: "destination_unavailable",
+    details: "IP tunnels are being set up",
+  },
   noTunnels: { status: 501, error: "http_request_error", details: "no IP tunnels here" },
   unresolved: { status: 502, error: "dns_error", details: "target has no address" },
   draining: { status: 503, error: "destination_unavailable", details: "relay is draining" },

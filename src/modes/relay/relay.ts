@@ -32,7 +32,7 @@ import { type Refusal, REFUSALS, refuseRequest } from "./refusal.ts";
 import type { NetworkSource, SourceChange } from "./source/network_source.ts";
 import type { LedgerEntry } from "./reporter/session_ledger.ts";
 import { openSource } from "./source/open_source.ts";
-import { IpTunnels } from "./tunnel/ip_tunnels.ts";
+import { LiveTunnels } from "./tunnel/live_tunnels.ts";
 import { ViewStreams } from "./view_streams.ts";
 
 /** Streams one authenticated connection may have open: its flows. Each may park 1.25 MB in the runtime. */
@@ -93,7 +93,7 @@ class Relay implements Running {
   readonly #broker: FlowBroker;
   readonly #listeners: Listener[] = [];
   readonly #health: HealthServer | undefined;
-  readonly #tunnels: IpTunnels | undefined;
+  readonly #tunnels: LiveTunnels | undefined;
 
   /** How flows are opened that are asked for by message. */
   readonly #dials: Omit<DialStreamOptions, "caller"> = {
@@ -109,18 +109,12 @@ class Relay implements Running {
 
   static async start(parts: RelayParts): Promise<Relay> {
     const { config, source, logger } = parts;
-    const { trustDomain } = source.identity.id;
     const forward = (record: AuditRecord, time: number) => source.audit(record, time);
     await using undo = new AsyncDisposableStack();
     const audit = undo.use(await AuditLog.open(config.audit, { logger, forward }));
-    const tunnels = config.tunnel === undefined ? undefined : await IpTunnels.start({
-      config: config.tunnel,
-      trustDomain,
-      policy: () => source.snapshot,
-      audit,
-      logger,
-      ...(source.tunnels === undefined ? {} : { controller: source.tunnels }),
-    });
+    const tunnels = config.tunnel === undefined
+      ? undefined
+      : await LiveTunnels.start({ config: config.tunnel, source, audit, logger });
     if (tunnels !== undefined) undo.defer(() => tunnels.close());
     const relay = new Relay(parts, { audit, tunnels });
     source.onReleased((identity) => tunnels?.released(identity));
@@ -134,7 +128,7 @@ class Relay implements Running {
     { config, source, health, logger }: RelayParts,
     parts: {
       audit: AuditLog;
-      tunnels: IpTunnels | undefined;
+      tunnels: LiveTunnels | undefined;
     },
   ) {
     this.closed = new Promise((resolve) => this.#resolveClosed = resolve);
@@ -210,7 +204,7 @@ class Relay implements Running {
       this.#links.policyChanged();
       this.#tunnels?.policyChanged();
     }
-    if (changed.has("egress")) this.#tunnels?.egressChanged(this.#source.egress);
+    if (changed.has("egress")) this.#tunnels?.egressChanged();
     if (changed.has("network")) this.#viewStreams.network(this.#source.network);
     if (changed.has("identity")) {
       const { certificatePem: cert, privateKeyPem: key } = this.#source.identity;
