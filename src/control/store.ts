@@ -144,6 +144,13 @@ export interface RelayStatus {
   readonly lastSeenAt: number;
 }
 
+/** What controllers of one network tell each other at once besides changes. Nobody hears of it later. */
+export type Notice =
+  /** The addresses of this client (a SPIFFE ID, or an external name) are no longer its own. */
+  | { readonly type: "released"; readonly clientId: string }
+  /** The relay (SPIFFE ID) that holds the session of this record is to end it. */
+  | { readonly type: "ended"; readonly relay: string; readonly session: string };
+
 /** All changes of one transaction. */
 export interface StoreTransaction {
   create<K extends ResourceKind>(
@@ -201,6 +208,13 @@ export interface Store extends AsyncDisposable {
   ): Promise<{ readonly revision: number; readonly changes: readonly ResourceChange[] } | undefined>;
   /** Called soon after any process committed a change; returns the way to stop. */
   onChange(listener: () => void): () => void;
+  /**
+   * Tells all controllers, this one too: on PostgreSQL in whatever process, on SQLite in this one. What takes addresses
+   * away announces it by itself.
+   */
+  announce(notice: Notice): Promise<void>;
+  /** Calls back with each notice that any controller announces; returns the way to stop. */
+  onNotice(listener: (notice: Notice) => void): () => void;
   /** Serials of revoked certificates that have not expired by `now`. */
   revokedSerials(now: number): Promise<readonly string[]>;
   certificates(identityId: string): Promise<readonly IssuedCertificateRecord[]>;

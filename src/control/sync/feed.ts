@@ -8,9 +8,10 @@ import { errorMessage } from "../../base/errors.ts";
 import type { Logger } from "../../base/log.ts";
 import type { NetworkChange } from "../../core/network/changes.ts";
 import { toPolicyDocument } from "../../core/network/policy_document.ts";
+import { EPOCH_SETTING } from "../../core/network/epoch.ts";
 import type { NetworkState } from "../../core/network/state.ts";
 import { compilePolicy, type PolicySnapshot } from "../../core/policy/snapshot.ts";
-import type { Store } from "../store.ts";
+import type { Notice, Store } from "../store.ts";
 import type { NetworkPublisher } from "../views/network_publisher.ts";
 import type { ViewService } from "../views/view_service.ts";
 import { HEARTBEAT_MS, type SyncPosition } from "./events.ts";
@@ -22,7 +23,7 @@ import { NetworkModel, type NetworkSurroundings, RELAY_KINDS } from "./network_m
 export interface FeedOptions {
   readonly store: Pick<
     Store,
-    "readAll" | "changesSince" | "onChange" | "revokedSerials" | "initSetting" | "getSetting"
+    "readAll" | "changesSince" | "onChange" | "onNotice" | "revokedSerials" | "initSetting" | "getSetting"
   >;
   /** Asked again at each {@linkcode Feed.refresh} and now and then. */
   readonly surroundings: () => Omit<NetworkSurroundings, "revoked">;
@@ -32,9 +33,6 @@ export interface FeedOptions {
   /** Milliseconds since the epoch. */
   readonly now: () => number;
 }
-
-/** The setting that names the database's history; whoever restores a backup must set it anew. */
-const EPOCH_SETTING = "sync.epoch";
 
 /** Milliseconds between looks at what announces itself to nobody: revocations, and changes whose notice was lost. */
 const POLL_MS = 500;
@@ -60,7 +58,7 @@ export class Feed implements AsyncDisposable {
   readonly #options: FeedOptions;
   readonly #followers = new Map<string, Map<FeedStream, string | undefined>>();
   readonly #listeners = new Set<() => void>();
-  readonly #stopListening: () => void;
+  readonly #stopListening: readonly (() => void)[];
   readonly #timers: readonly ReturnType<typeof setInterval>[];
   #epoch: string;
   #model: NetworkModel;
@@ -83,7 +81,11 @@ export class Feed implements AsyncDisposable {
     this.#options = options;
     this.#epoch = parts.epoch;
     this.#model = parts.model;
-    this.#stopListening = options.store.onChange(() => void this.refresh());
+    const { store } = options;
+    this.#stopListening = [
+      store.onChange(() => void this.refresh()),
+      store.onNotice((notice) => this.#heed(notice)),
+    ];
     this.#timers = [
       setInterval(() => void this.refresh(), POLL_MS),
       setInterval(() => this.#beat(), HEARTBEAT_MS),
@@ -141,18 +143,6 @@ export class Feed implements AsyncDisposable {
     return this.#pulling ??= this.#pull();
   }
 
-  /** Tells all relays that an identity's addresses are free again. */
-  released(identity: string): void {
-    for (const stream of this.#streams()) stream.release(identity);
-  }
-
-  /** Tells a relay to end one of its sessions, by the id its record has; false when it does not follow here. */
-  endSession(relay: string, session: string): boolean {
-    const streams = this.#followers.get(relay);
-    for (const stream of streams?.keys() ?? []) stream.end(sessionAtRelay(relay, session));
-    return streams !== undefined;
-  }
-
   /** Tells one relay that it holds addresses that are not its client's any more. */
   releasedAt(relay: string, identity: string): void {
     for (const stream of this.#followers.get(relay)?.keys() ?? []) stream.release(identity);
@@ -172,10 +162,20 @@ export class Feed implements AsyncDisposable {
   /** Ends all streams. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.#isClosed = true;
-    this.#stopListening();
+    for (const stop of this.#stopListening) stop();
     for (const timer of this.#timers) clearInterval(timer);
     for (const stream of this.#streams()) stream.close();
     await this.#pulling;
+  }
+
+  /** Passes on to relays what any controller announces. */
+  #heed(notice: Notice): void {
+    if (notice.type === "released") {
+      for (const stream of this.#streams()) stream.release(notice.clientId);
+      return;
+    }
+    const { relay, session } = notice;
+    for (const stream of this.#followers.get(relay)?.keys() ?? []) stream.end(sessionAtRelay(relay, session));
   }
 
   async #pull(): Promise<void> {
@@ -201,7 +201,7 @@ export class Feed implements AsyncDisposable {
     ];
     if (this.#isClosed) return;
     if (news === undefined || news.revision < before || epoch !== this.#epoch) {
-      this.#epoch = epoch ?? crypto.randomUUID();
+      this.#epoch = epoch ?? await store.initSetting(EPOCH_SETTING, crypto.randomUUID());
       this.#model = await readModel(this.#options);
       for (const stream of this.#streams()) stream.snapshot();
       await this.#derive("all");

@@ -111,13 +111,11 @@ export class LocalLink implements ControllerLink {
     const { store, feed, allocation, now } = this.#options;
     if (!feed.isEnabled(identity)) return { ok: false, fault: "unknown" };
     const { metadata } = options;
-    const result = await store.allocateAddress(identity, {
+    return await store.allocateAddress(identity, {
       ...allocation(identity),
       now: now(),
       ...(metadata === undefined ? {} : { metadata }),
     });
-    if (result.ok && result.reclaimed !== null) feed.released(result.reclaimed);
-    return result;
   }
 
   async touch(identities: readonly string[]): Promise<void> {
@@ -129,10 +127,7 @@ export class LocalLink implements ControllerLink {
   }
 
   async release(identity: string): Promise<boolean> {
-    const { store, feed } = this.#options;
-    const isReleased = await store.releaseAddress(identity);
-    if (isReleased) feed.released(identity);
-    return isReleased;
+    return await this.#options.store.releaseAddress(identity);
   }
 
   admitWorkload(spiffeId: string): Promise<boolean> {

@@ -14,7 +14,7 @@ import { CaKeeper } from "../../control/ca/ca_keeper.ts";
 import { EnrolmentService } from "../../control/enrolment/enrolment_service.ts";
 import { LoginService } from "../../control/login/login_service.ts";
 import { verifyOidcBearer } from "../../control/login/oidc_bearer.ts";
-import type { SessionRecord, Store } from "../../control/store.ts";
+import type { Store } from "../../control/store.ts";
 import { Feed } from "../../control/sync/feed.ts";
 import { LocalLink, type LocalLinkOptions } from "../../control/sync/local_link.ts";
 import { RelayLinks } from "../../control/sync/relay_links.ts";
@@ -174,7 +174,7 @@ export class ControllerCore implements AsyncDisposable {
       createEnrolmentToken: (identityId, options) => this.enrolment.createToken(identityId, options),
       roots: () => ca.roots(),
       allocation: addresses.allocation,
-      endSession: (session) => this.#endSession(session),
+      endSession: ({ relay, id }) => store.announce({ type: "ended", relay, session: id }),
     });
     this.links = new RelayLinks(this.#linkOptions());
     this.#housekeeping = new Housekeeping({ store, logger });
@@ -297,11 +297,6 @@ export class ControllerCore implements AsyncDisposable {
     this.#verifier.updateTrust({ roots: ca.roots(), foreign: this.#foreign });
     await Promise.all(this.#servers.map((server) => server.refresh()));
     await feed.refresh();
-  }
-
-  async #endSession({ relay, id }: SessionRecord): Promise<void> {
-    this.#parts.feed.endSession(relay, id);
-    await Promise.resolve();
   }
 
   #linkOptions(): Omit<LocalLinkOptions, "relay" | "serial"> {

@@ -15,13 +15,14 @@ import type {
   AllocationOptions,
   AllocationResult,
   AllocationStats,
+  Notice,
   Page,
 } from "../../control/store.ts";
 import { AddressPool } from "../../core/address_pool.ts";
-import { claimAddresses } from "./address_claim.ts";
 import { AddressPoolTable, freeAddresses } from "./address_pool_table.ts";
 import { AddressRefill } from "./address_refill.ts";
 import { allocateAtOnce, type ShortcutPool } from "./address_shortcut.ts";
+import type { ChangeWatch } from "./change_watch.ts";
 import { fromCursor, toCursor } from "./cursor.ts";
 import { type Database, isGivenUp, isUniqueViolation } from "./database.ts";
 import { toJson, toText, toTime } from "./json_text.ts";
@@ -41,16 +42,30 @@ const FAMILIES = ["virtual_ip", "virtual_ip6"] as const;
 type Family = typeof FAMILIES[number];
 type Row = Tables["ipam_allocations"];
 
+/** What the book needs besides its database. */
+export interface AddressBookOptions {
+  readonly now: () => number;
+  /** Hears whose addresses are no longer their own. */
+  readonly watch: ChangeWatch;
+}
+
 /** The tables of addresses. */
 export class AddressBook {
   readonly #database: Database;
   readonly #now: () => number;
-  /** Pools of which every address was handed out at least once: that never changes back. */
-  readonly #drained = new Set<string>();
+  readonly #watch: ChangeWatch;
+  readonly #refill: AddressRefill;
 
-  constructor(database: Database, now: () => number) {
+  constructor(database: Database, { now, watch }: AddressBookOptions) {
     this.#database = database;
     this.#now = now;
+    this.#watch = watch;
+    this.#refill = new AddressRefill(database);
+  }
+
+  /** Resolves when nothing is under way that nobody waits for. */
+  settled(): Promise<void> {
+    return this.#refill.settled();
   }
 
   /** The client's addresses, new where it has none. */
@@ -63,9 +78,9 @@ export class AddressBook {
     }
     for (let attempt = 1;; attempt++) {
       try {
-        return await this.#database.writer.transaction().execute((tx) =>
-          new Allocator(tx, { database: this.#database, client, options, pools, drained: this.#drained })
-            .run()
+        const database = this.#database;
+        return await this.#watch.transact((tx, announce) =>
+          new Allocator(tx, { database, client, options, pools, announce }).run()
         );
       } catch (error) {
         const isLost = error instanceof LostRace || isUniqueViolation(error) || isGivenUp(error);
@@ -88,10 +103,11 @@ export class AddressBook {
   }
 
   release(clientId: string): Promise<boolean> {
-    return this.#database.writer.transaction().execute(async (tx) => {
+    return this.#watch.transact(async (tx, announce) => {
       const row = await tx.deleteFrom("ipam_allocations").where("client_id", "=", toText(clientId))
         .returningAll().executeTakeFirst();
       if (row === undefined) return false;
+      announce({ type: "released", clientId: row.client_id });
       await freeAddresses(tx, { addresses: addressesOf(row), now: this.#now() });
       return true;
     });
@@ -132,23 +148,21 @@ export class AddressBook {
       const row = await this.#refresh(client, options);
       return row !== undefined && isRight(row, pools) ? { row, isNew: false } : undefined;
     }
-    const shortcutPool = (prefix: IpPrefix | undefined): ShortcutPool | undefined => {
-      if (prefix === undefined) return undefined;
-      const range = new AddressPool(prefix);
-      const excluded = pools.excluded.map((address) => range.indexOf(address)).filter((index) =>
-        index !== undefined
-      );
-      const pool = formatPrefix(prefix);
-      return { pool, excluded, isDrained: this.#drained.has(pool) };
+    const { virtual_ip: ipv4, virtual_ip6: ipv6, excluded } = pools;
+    const prefixes = [ipv4, ipv6].filter((prefix) => prefix !== undefined);
+    const shortcut = {
+      client,
+      ipv4: shortcutPool(ipv4, excluded),
+      ipv6: shortcutPool(ipv6, excluded),
+      now: toTime(options.now),
+      metadata: options.metadata === undefined ? undefined : toJson(options.metadata),
     };
     try {
-      const found = await allocateAtOnce(this.#database.writer, {
-        client,
-        ipv4: shortcutPool(pools.virtual_ip),
-        ipv6: shortcutPool(pools.virtual_ip6),
-        now: toTime(options.now),
-        metadata: options.metadata === undefined ? undefined : toJson(options.metadata),
-      });
+      let found = await allocateAtOnce(this.#database.writer, shortcut);
+      if (found === undefined && await this.#refill.now(prefixes, excluded)) {
+        found = await allocateAtOnce(this.#database.writer, shortcut);
+      }
+      if (found?.left !== undefined) this.#refill.ahead(prefixes, { left: found.left, excluded });
       return found !== undefined && isRight(found.row, pools) ? found : undefined;
     } catch (error) {
       // Somebody else asked for the same client, or overlapping pools left an address free that somebody has.
@@ -187,12 +201,13 @@ class Allocator {
   readonly #options: AllocationOptions;
   readonly #pools: Record<Family, AddressPoolTable | undefined>;
   readonly #reserved: readonly string[];
+  readonly #announce: (notice: Notice) => void;
 
   constructor(
     tx: Transaction<Tables>,
-    { database, client, options, pools, drained }: {
+    { database, client, options, pools, announce }: {
       readonly database: Database;
-      readonly drained: Set<string>;
+      readonly announce: (notice: Notice) => void;
       readonly client: string;
       readonly options: AllocationOptions;
       readonly pools: Pools;
@@ -203,16 +218,15 @@ class Allocator {
     this.#client = client;
     this.#options = options;
     this.#reserved = options.reserved ?? [];
+    this.#announce = announce;
     const table = (family: Family) => {
       const prefix = pools[family];
       if (prefix === undefined) return undefined;
-      const { kind } = database;
       return new AddressPoolTable(tx, {
         database: database.kind,
         pool: formatPrefix(prefix),
         prefix,
         excluded: pools.excluded,
-        drained,
       });
     };
     this.#pools = { virtual_ip: table("virtual_ip"), virtual_ip6: table("virtual_ip6") };
@@ -314,6 +328,7 @@ class Allocator {
       .where("last_seen_at", "<", toTime(this.#options.reclaimBefore)).returning("client_id")
       .executeTakeFirst();
     if (gone === undefined) throw new LostRace();
+    this.#announce({ type: "released", clientId: victim.client_id });
     const spare = FAMILIES.filter((family) => !missing.includes(family)).map((family) => victim[family])
       .filter((address) => address !== null);
     await freeAddresses(this.#tx, { addresses: spare, now: this.#options.now });
@@ -351,6 +366,8 @@ class Allocator {
     }).where("client_id", "=", this.#client).returningAll().executeTakeFirstOrThrow();
     const left = addressesOf(row).filter((address) => !addressesOf(written).includes(address));
     await freeAddresses(this.#tx, { addresses: left, now });
+    // Relays that know it by another address must not go on with that.
+    if (left.length > 0) this.#announce({ type: "released", clientId: this.#client });
     return written;
   }
 }
@@ -406,6 +423,16 @@ function isRight(row: Row, pools: Pools): boolean {
     return range.indexOf(address) !== undefined && !pools.excluded.some(isSame) &&
       (reserved.length === 0 || reserved.some(isSame));
   });
+}
+
+function shortcutPool(
+  prefix: IpPrefix | undefined,
+  excluded: readonly IpAddress[],
+): ShortcutPool | undefined {
+  if (prefix === undefined) return undefined;
+  const range = new AddressPool(prefix);
+  const indexes = excluded.map((address) => range.indexOf(address)).filter((index) => index !== undefined);
+  return { pool: formatPrefix(prefix), last: range.size + 1, excluded: indexes };
 }
 
 function addressesOf(row: Row): string[] {

@@ -23,7 +23,6 @@ export class AddressPoolTable {
   readonly #pool: string;
   readonly #range: AddressPool;
   readonly #excluded: readonly number[];
-  readonly #drained: Set<string>;
 
   constructor(
     tx: Transaction<Tables>,
@@ -33,14 +32,11 @@ export class AddressPoolTable {
       readonly pool: string;
       readonly prefix: IpPrefix;
       readonly excluded: readonly IpAddress[];
-      /** Pools known to have no address that nobody had; this one joins them when it is found to be such. */
-      readonly drained: Set<string>;
     },
   ) {
     this.#tx = tx;
     this.#database = options.database;
     this.#pool = options.pool;
-    this.#drained = options.drained;
     this.#range = new AddressPool(options.prefix);
     this.#excluded = options.excluded.map((address) => this.#range.indexOf(address))
       .filter((index) => index !== undefined);
@@ -67,13 +63,11 @@ export class AddressPoolTable {
 
   /** Takes the next one; undefined when none is free. */
   async take(): Promise<number | undefined> {
-    if (!this.#drained.has(this.#pool)) {
-      const fresh = await this.#takeFirst({ isFresh: true });
-      if (fresh !== undefined) return fresh;
-      if (await this.refill()) {
-        const filled = await this.#takeFirst({ isFresh: true });
-        if (filled !== undefined) return filled;
-      }
+    const fresh = await this.#takeFirst({ isFresh: true });
+    if (fresh !== undefined) return fresh;
+    if (await this.refill()) {
+      const filled = await this.#takeFirst({ isFresh: true });
+      if (filled !== undefined) return filled;
     }
     const used = await this.#takeFirst({ isFresh: false });
     if (used !== undefined || this.#database === "sqlite") return used;

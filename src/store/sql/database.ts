@@ -9,6 +9,14 @@ export type DatabaseKind = "sqlite" | "postgres";
 /** Something that runs queries: a connection pool or a transaction. */
 export type Queries = Kysely<Tables>;
 
+/** Who listens to a database. */
+export interface DatabaseHearer {
+  /** Another connection may have committed a change. */
+  onChange(): void;
+  /** Somebody sent this. */
+  onMessage(text: string): void;
+}
+
 /** An open database. */
 export interface Database {
   readonly kind: DatabaseKind;
@@ -16,8 +24,10 @@ export interface Database {
   readonly reader: Queries;
   /** For writes; on SQLite there is one, so writes come one after another. */
   readonly writer: Queries;
-  /** Calls back when another connection may have committed a change; returns the way to stop. */
-  listen(onChange: () => void): () => void;
+  /** Listens to what others do; returns the way to stop. */
+  listen(hearer: DatabaseHearer): () => void;
+  /** Sends a message to all who listen, the sender too: in a transaction, when that commits. */
+  send(text: string, queries: Queries): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -34,6 +44,9 @@ export function readConsistently<T>(
 
 /** Name of the channel on which PostgreSQL tells of changes. */
 export const CHANGE_CHANNEL = "ginnel_changes";
+
+/** Name of the channel on which PostgreSQL passes messages on. */
+export const MESSAGE_CHANNEL = "ginnel_notices";
 
 /** Whether an error says that a row with this key is there already. */
 export function isUniqueViolation(error: unknown): boolean {

@@ -3,7 +3,7 @@
 import { Kysely, sql } from "kysely";
 import { errorMessage, GinnelError } from "../../base/errors.ts";
 import type { Logger } from "../../base/log.ts";
-import { CHANGE_CHANNEL, type Database } from "./database.ts";
+import { CHANGE_CHANNEL, type Database, type DatabaseHearer, MESSAGE_CHANNEL } from "./database.ts";
 import { closePostgres, connectPostgres, PostgresDialect } from "./postgres_dialect.ts";
 import type { Tables } from "./schema.ts";
 
@@ -51,10 +51,13 @@ export async function openPostgres(
     kind: "postgres",
     reader: db,
     writer: db,
-    listen(onChange) {
-      const listener = new ChangeListener(url, { onChange, logger, db });
+    listen(hearer) {
+      const listener = new ChangeListener(url, { hearer, logger, db });
       listeners.add(listener);
       return () => void listener.stop();
+    },
+    async send(text, queries) {
+      await sql`SELECT pg_notify(${MESSAGE_CHANNEL}, ${text})`.execute(queries);
     },
     async close() {
       await Promise.all([...listeners].map((listener) => listener.stop()));
@@ -66,7 +69,7 @@ export async function openPostgres(
 /** A connection that waits for notifications, made anew whenever it is lost. */
 class ChangeListener {
   readonly #client: ReturnType<typeof connectPostgres>;
-  readonly #onChange: () => void;
+  readonly #hearer: DatabaseHearer;
   readonly #logger: Logger;
   readonly #db: Kysely<Tables>;
   readonly #looks: ReturnType<typeof setInterval>;
@@ -77,17 +80,18 @@ class ChangeListener {
 
   constructor(
     url: string,
-    { onChange, logger, db }: {
-      readonly onChange: () => void;
+    { hearer, logger, db }: {
+      readonly hearer: DatabaseHearer;
       readonly logger: Logger;
       readonly db: Kysely<Tables>;
     },
   ) {
-    this.#onChange = onChange;
+    this.#hearer = hearer;
     this.#logger = logger;
     this.#db = db;
     this.#client = connectPostgres(url, {
-      onNotify: () => this.#onChange(),
+      onNotify: (channel, text) =>
+        channel === MESSAGE_CHANNEL ? this.#hearer.onMessage(text) : this.#hearer.onChange(),
       onClose: () => this.#listenLater("connection lost"),
     });
     // A look that fails says nothing; the next one or the next query does.
@@ -109,7 +113,7 @@ class ChangeListener {
   async #listen(): Promise<void> {
     this.#retry = undefined;
     try {
-      await this.#client.unsafe(`LISTEN ${CHANGE_CHANNEL}`);
+      await this.#client.unsafe(`LISTEN ${CHANGE_CHANNEL}; LISTEN ${MESSAGE_CHANNEL}`);
     } catch (error) {
       this.#listenLater(errorMessage(error));
       return;
@@ -117,7 +121,7 @@ class ChangeListener {
     if (this.#failures > 0) this.#logger.info("database_listening_again");
     this.#failures = 0;
     // Whatever was committed before is not notified.
-    this.#onChange();
+    this.#hearer.onChange();
   }
 
   #listenLater(reason: string): void {
@@ -131,7 +135,7 @@ class ChangeListener {
   async #look(): Promise<void> {
     const { revision } = await this.#db.selectFrom("network_state").select("revision").where("id", "=", 1)
       .executeTakeFirstOrThrow();
-    if (this.#revision !== undefined && this.#revision !== revision) this.#onChange();
+    if (this.#revision !== undefined && this.#revision !== revision) this.#hearer.onChange();
     this.#revision = revision;
   }
 }

@@ -36,7 +36,7 @@ const QUERY_TIMEOUT = 120_000;
 /** What a client is told of its one connection. */
 export interface PostgresClientEvents {
   readonly onClose: () => void;
-  readonly onNotify?: () => void;
+  readonly onNotify?: (channel: string, text: string) => void;
 }
 
 /** A client of one connection, which it makes when it is used and makes again after a loss. */

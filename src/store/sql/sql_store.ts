@@ -12,6 +12,7 @@ import type {
   Enrolment,
   IssuedCertificateRecord,
   ListQuery,
+  Notice,
   Page,
   RelayStatus,
   SessionRecord,
@@ -55,10 +56,10 @@ export class SqlStore implements Store {
   constructor(database: Database, { logger, now }: SqlStoreOptions) {
     this.#database = database;
     this.#now = now;
-    this.#addresses = new AddressBook(database, now);
+    this.#watch = new ChangeWatch(database, logger);
+    this.#addresses = new AddressBook(database, { now, watch: this.#watch });
     this.#audit = new AuditLog(database);
     this.#presence = new Presence(database);
-    this.#watch = new ChangeWatch(database, logger);
   }
 
   async transaction<T>(work: (tx: StoreTransaction) => Promise<T>): Promise<T> {
@@ -112,7 +113,16 @@ export class SqlStore implements Store {
   }
 
   onChange(listener: () => void): () => void {
-    return this.#watch.add(listener);
+    return this.#watch.onChange(listener);
+  }
+
+  async announce(notice: Notice): Promise<void> {
+    this.#refuseNested();
+    await this.#watch.announce(notice);
+  }
+
+  onNotice(listener: (notice: Notice) => void): () => void {
+    return this.#watch.onNotice(listener);
   }
 
   async revokedSerials(now: number): Promise<readonly string[]> {

@@ -5,12 +5,15 @@
 import { dirname } from "node:path";
 import { Kysely, sql } from "kysely";
 import { errorMessage, GinnelError } from "../../base/errors.ts";
-import type { Database } from "./database.ts";
+import type { Database, DatabaseHearer } from "./database.ts";
 import type { Tables } from "./schema.ts";
 import { SqliteDialect } from "./sqlite_dialect.ts";
 
 /** Milliseconds between looks for commits of other processes. */
 const LOOK_INTERVAL = 500;
+
+/** Who listens to which file, of all stores in this process: SQLite itself passes no messages on. */
+const HEARERS = new Set<{ readonly file: string; readonly hearer: DatabaseHearer }>();
 
 /** Opens the file, or makes it with mode 0600. */
 export async function openSqlite(
@@ -47,11 +50,24 @@ export async function openSqlite(
     });
   }
   const { writer: w, reader: r } = { writer, reader };
+  const file = await Deno.realPath(path);
   return {
     kind: "sqlite",
     reader: r,
     writer: w,
-    listen: (onChange) => watchVersion(r, onChange),
+    listen(hearer) {
+      const stop = watchVersion(r, () => hearer.onChange());
+      const entry = { file, hearer };
+      HEARERS.add(entry);
+      return () => {
+        stop();
+        HEARERS.delete(entry);
+      };
+    },
+    send(text) {
+      for (const other of [...HEARERS]) if (other.file === file) other.hearer.onMessage(text);
+      return Promise.resolve();
+    },
     async close() {
       await r.destroy();
       await w.destroy();

@@ -331,9 +331,29 @@ const CASES: Readonly<Record<string, (ground: SyncGround, link: ControllerLink) 
   "tells a relay which of its sessions an administrator ended"(ground, link) {
     return following(link, async (stream) => {
       await stream.next("snapshot");
-      assert.equal(ground.feed.endSession(RELAY, "relay-1~s1"), true);
+      await ground.store.announce({ type: "ended", relay: idOf("relay/other"), session: "other~s0" });
+      await ground.store.announce({ type: "ended", relay: RELAY, session: "relay-1~s1" });
       assert.equal((await stream.next("ended")).session, "s1");
-      assert.equal(ground.feed.endSession(idOf("relay/other"), "s1"), false);
+    });
+  },
+
+  "tells a relay at once whose addresses were taken away, whoever did it"(ground, link) {
+    return following(link, async (stream) => {
+      await stream.next("snapshot");
+      await ground.addIdentity("alice");
+      await ground.addIdentity("bob");
+      await ground.feed.refresh();
+      const pool = { now: Date.now(), reclaimBefore: Date.now() + 1_000, ipv4: "10.1.0.0/30", ipv6: null };
+      assert.ok((await link.allocate(idOf("agent/alice"))).ok);
+      await ground.store.releaseAddress(idOf("agent/alice"));
+      assert.equal((await stream.next("released")).identity, idOf("agent/alice"));
+      // The only address of that pool: whoever comes next takes it from its owner.
+      for (const client of ["agent/alice", "agent/bob"]) {
+        assert.ok((await ground.store.allocateAddress(idOf(client), pool)).ok);
+      }
+      await eventually(() => stream.events.filter(({ type }) => type === "released").length === 2);
+      const told = stream.events.filter((event) => event.type === "released");
+      assert.deepEqual(told.map(({ identity }) => identity), [idOf("agent/alice"), idOf("agent/alice")]);
     });
   },
 
