@@ -3,7 +3,8 @@
 import assert from "node:assert/strict";
 import { eventually } from "../support/eventually.ts";
 import { needsTool, needsTun, testNeeding } from "../support/require_tool.ts";
-import { type GroundHost, INTERNET, TUNNEL_INTERFACE, TunnelGround } from "../support/tunnel_ground.ts";
+import { type GroundHost, INTERNET, TunnelGround } from "../support/tunnel_ground.ts";
+import { TUNNEL_INTERFACE } from "../support/tunnel_hosts.ts";
 import { download, ping, transferUdp } from "../support/tunnel_traffic.ts";
 
 const NEEDS = [needsTun(), needsTool("gcc"), needsTool("ping"), needsTool("curl"), needsTool("nft")];

@@ -4,7 +4,8 @@ import assert from "node:assert/strict";
 import { eventually } from "../support/eventually.ts";
 import type { ManagedProcess } from "../support/processes.ts";
 import { needsTool, needsTun, testNeeding } from "../support/require_tool.ts";
-import { type GroundHost, INTERNET, TUNNEL_INTERFACE, TunnelGround } from "../support/tunnel_ground.ts";
+import { type GroundHost, INTERNET, TunnelGround } from "../support/tunnel_ground.ts";
+import { TUNNEL_INTERFACE } from "../support/tunnel_hosts.ts";
 import { patternBytes, sha256 } from "../support/tunnel_internet.ts";
 import { ping, seenAs, startTicks, transferTcp } from "../support/tunnel_traffic.ts";
 

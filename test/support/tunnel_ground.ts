@@ -5,33 +5,19 @@
  */
 
 import { Deployment, type DeploymentOptions, RELAY_NAME, RELAY_PORT } from "./deployment.ts";
-import { eventually } from "./eventually.ts";
-import { type Host, Network } from "./namespaces.ts";
-import { ManagedProcess, runCommand } from "./processes.ts";
+import type { Host } from "./namespaces.ts";
+import type { ManagedProcess } from "./processes.ts";
+import { replaceJson, SERVICES, type Stage, TUNNEL_INTERFACE, TunnelHosts } from "./tunnel_hosts.ts";
 import type { InternetName } from "./tunnel_internet.ts";
 
 /** Addresses of the internet's services, each in both families, and what the relay is seen as from there. */
 export const INTERNET = {
-  dns: "8.8.8.8",
-  dns6: "2001:4860:4860::8888",
-  otherDns: "1.1.1.1",
-  web: "198.51.100.10",
-  web6: "2001:db8:100::10",
-  other: "198.51.100.20",
-  other6: "2001:db8:100::20",
+  ...SERVICES,
   relaySeenAs: "203.0.113.2",
   relaySeenAs6: "2001:db8:203::2",
 } as const;
 
-/** The interface of every tunnel made here. */
-export const TUNNEL_INTERFACE = "ginnel0";
-
-const SERVICE_ADDRESSES = [
-  ...[INTERNET.dns, INTERNET.otherDns, INTERNET.web, INTERNET.other],
-  ...[INTERNET.dns6, INTERNET.web6, INTERNET.other6],
-];
 const HOSTS = ["agent1", "agent2", "relay", "internet"] as const;
-const LAN6 = "fd77::";
 const WAN = {
   internet: "203.0.113.1",
   internet6: "2001:db8:203::1",
@@ -83,36 +69,34 @@ export const OPEN_EGRESS: EgressSource = {
 };
 
 /** The hosts and the nodes running on them; disposing it removes everything. */
-export class TunnelGround implements AsyncDisposable {
+export class TunnelGround implements Stage<GroundHost>, AsyncDisposable {
   readonly deployment: Deployment;
-  readonly #network: Network;
+  readonly #hosts: TunnelHosts<GroundHost>;
 
-  private constructor(network: Network, deployment: Deployment) {
-    this.#network = network;
+  private constructor(hosts: TunnelHosts<GroundHost>, deployment: Deployment) {
+    this.#hosts = hosts;
     this.deployment = deployment;
   }
 
   /** Makes the hosts and starts the internet's services; no node runs yet. */
   static async create(options: TunnelGroundOptions = {}): Promise<TunnelGround> {
     const { egress = OPEN_EGRESS, services = [], program } = options;
-    const network = await Network.create(HOSTS);
-    const deployment = await Deployment.create({ services, ...(program ? { program } : {}) });
-    const ground = new TunnelGround(network, deployment);
-    try {
-      await ground.#connect();
-      await ground.writeEgress(egress);
-      await ground.writeNames({});
-      await ground.#startInternet();
-      return ground;
-    } catch (error) {
-      await ground[Symbol.asyncDispose]();
-      throw error;
-    }
+    await using undo = new AsyncDisposableStack();
+    const deployment = undo.use(
+      await Deployment.create({ services, ...(program ? { program } : {}) }),
+    );
+    const hosts = undo.use(await TunnelHosts.create(HOSTS, deployment.folder));
+    const ground = new TunnelGround(hosts, deployment);
+    await ground.#connect();
+    await ground.writeEgress(egress);
+    await hosts.startInternet("internet");
+    undo.move();
+    return ground;
   }
 
   /** The host of that name. */
   host(name: GroundHost): Host {
-    return this.#network.host(name);
+    return this.#hosts.host(name);
   }
 
   /** The relay's address on the network it shares with the agents, with its port. */
@@ -122,12 +106,12 @@ export class TunnelGround implements AsyncDisposable {
 
   /** Replaces the egress policy in one step; the relay reads it again by itself. */
   async writeEgress(egress: EgressSource): Promise<void> {
-    await this.#replace("egress.json", egress);
+    await replaceJson(`${this.deployment.folder}/egress.json`, egress);
   }
 
   /** Replaces all names that the internet's name servers know. */
   async writeNames(names: Readonly<Record<string, InternetName>>): Promise<void> {
-    await this.#replace("names.json", names);
+    await this.#hosts.writeNames(names);
   }
 
   /** Starts the relay; resolves when it serves and its tunnel interface is up. */
@@ -141,8 +125,8 @@ export class TunnelGround implements AsyncDisposable {
       drainSeconds: 1,
       tunnel: { interface: TUNNEL_INTERFACE, policy: ["egress.json"], ...tunnel },
       ...config,
-    }, { wrap: (command) => this.#wrapOf("relay")([...prefix, ...command]) });
-    await this.#untilUp("relay", relay);
+    }, { wrap: (command) => this.#hosts.command("relay", [...prefix, ...command]) });
+    await this.#hosts.untilUp("relay", relay);
     return relay;
   }
 
@@ -160,33 +144,27 @@ export class TunnelGround implements AsyncDisposable {
       log: { level: "debug" },
       tunnel: { interface: TUNNEL_INTERFACE, ...tunnel },
       ...config,
-    }, { wrap: (command) => this.#wrapOf(name)([...prefix, ...command]) });
+    }, { wrap: (command) => this.#hosts.command(name, [...prefix, ...command]) });
     if (untilUp) {
-      await this.#untilUp(name, agent);
+      await this.#hosts.untilUp(name, agent);
       await agent.waitForLine(/"tunnel_up"/);
     }
     return agent;
   }
 
   /** Addresses of the tunnel interface on a host, without link-local ones; empty while there is none. */
-  async tunnelAddresses(name: GroundHost): Promise<string[]> {
-    const output = await this.run(name, ["ip", "-json", "addr", "show"]);
-    const links = JSON.parse(output) as {
-      ifname: string;
-      addr_info: { local: string; scope: string }[];
-    }[];
-    const link = links.find(({ ifname }) => ifname === TUNNEL_INTERFACE);
-    return (link?.addr_info ?? []).filter(({ scope }) => scope !== "link").map(({ local }) => local);
+  tunnelAddresses(name: GroundHost): Promise<string[]> {
+    return this.#hosts.tunnelAddresses(name);
   }
 
   /** Runs a command on a host to its end, failing with its output. */
   run(name: GroundHost, command: readonly string[]): Promise<string> {
-    return runCommand(this.#wrapOf(name)(command));
+    return this.#hosts.run(name, command);
   }
 
   /** Starts a command on a host; it ends with the ground at the latest. */
   spawn(name: GroundHost, command: readonly string[]): ManagedProcess {
-    return ManagedProcess.spawn(this.#wrapOf(name)(command), { name: `${command[0]} on ${name}` });
+    return this.#hosts.spawn(name, command);
   }
 
   /** Makes the way between agents and relay take no packets above that size, as a narrow access network does. */
@@ -231,84 +209,29 @@ export class TunnelGround implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.deployment[Symbol.asyncDispose]();
-    await this.#network[Symbol.asyncDispose]();
-    for (const name of HOSTS) {
-      await Deno.remove(resolverFolder(this.host(name)), { recursive: true }).catch(() => {/* never made */});
-    }
-  }
-
-  /** Nodes of several hosts share the machine's file system: each gets a state folder and a resolv.conf of its own. */
-  #wrapOf(name: GroundHost): Host["command"] {
-    const host = this.host(name);
-    const state = `RUNTIME_DIRECTORY=${this.deployment.folder}/run-${name}`;
-    // The runtime asks for news of itself: packets that are none of ours.
-    return (command) => host.command(["env", state, "DENO_NO_UPDATE_CHECK=1", ...command]);
+    await this.#hosts[Symbol.asyncDispose]();
   }
 
   async #connect(): Promise<void> {
-    for (const name of HOSTS) {
-      const host = this.host(name);
-      await Deno.mkdir(`${this.deployment.folder}/run-${name}`, { mode: 0o700 });
-      // `ip netns exec` shows this file as /etc/resolv.conf, so that no node touches the machine's own.
-      await Deno.mkdir(resolverFolder(host), { recursive: true });
-      await Deno.writeTextFile(`${resolverFolder(host)}/resolv.conf`, `nameserver ${INTERNET.dns}\n`);
-    }
-    const { namespace: relay } = this.host("relay"), { namespace: internet } = this.host("internet");
-    await ip(relay, [
-      "link add eth1 mtu 1500 type veth peer name eth1 mtu 1500 netns " + internet,
+    const internet = this.host("internet");
+    await this.#hosts.configure("relay", [
+      "link add eth1 mtu 1500 type veth peer name eth1 mtu 1500 netns " + internet.namespace,
       `addr add ${WAN.relay}/24 dev eth1`,
       `addr add ${WAN.relay6}/64 dev eth1 nodad`,
-      `addr add ${LAN6}3/64 dev eth0 nodad`,
       "link set eth1 up",
       `route add default via ${WAN.internet}`,
       `route add ::/0 via ${WAN.internet6}`,
     ]);
-    await ip(internet, [
+    await this.#hosts.configure("internet", [
       `addr add ${WAN.internet}/24 dev eth1`,
       `addr add ${WAN.internet6}/64 dev eth1 nodad`,
-      `addr add ${LAN6}4/64 dev eth0 nodad`,
       "link set eth1 up",
-      ...SERVICE_ADDRESSES.map((address) => `addr add ${address}/${address.includes(":") ? 128 : 32} dev lo`),
     ]);
-    for (const [index, name] of (["agent1", "agent2"] as const).entries()) {
-      await ip(this.host(name).namespace, [
-        `addr add ${LAN6}${index + 1}/64 dev eth0 nodad`,
-        `route add default via ${this.host("internet").address}`,
-        `route add ::/0 via ${LAN6}4`,
+    for (const name of ["agent1", "agent2"] as const) {
+      await this.#hosts.configure(name, [
+        `route add default via ${internet.address}`,
+        `route add ::/0 via ${this.#hosts.address6("internet")}`,
       ]);
     }
   }
-
-  async #startInternet(): Promise<void> {
-    const script = new URL("./tunnel_internet.ts", import.meta.url).pathname;
-    const internet = this.spawn("internet", [
-      ...[Deno.execPath(), "run", "--quiet", "--no-check", "--allow-all", "--unstable-net", script],
-      ...[`${this.deployment.folder}/names.json`, ...SERVICE_ADDRESSES],
-    ]);
-    await internet.waitForLine(/^ready$/);
-  }
-
-  async #untilUp(name: GroundHost, node: ManagedProcess): Promise<void> {
-    await eventually(async () => {
-      if (!node.running || (await this.tunnelAddresses(name)).length > 0) return true;
-      throw new Error(`${node.name} has no tunnel; its last lines:\n${node.lines.slice(-20).join("\n")}`);
-    }, { timeout: 20_000, interval: 100 });
-    if (!node.running) {
-      throw new Error(`${node.name} ended; its last lines:\n${node.lines.slice(-20).join("\n")}`);
-    }
-  }
-
-  async #replace(name: string, document: unknown): Promise<void> {
-    const path = `${this.deployment.folder}/${name}`;
-    await Deno.writeTextFile(`${path}.new`, JSON.stringify(document, undefined, 2));
-    await Deno.rename(`${path}.new`, path);
-  }
-}
-
-function resolverFolder({ namespace }: Host): string {
-  return `/etc/netns/${namespace}`;
-}
-
-async function ip(namespace: string, commands: readonly string[]): Promise<void> {
-  await runCommand(["ip", "-n", namespace, "-batch", "-"], { stdin: commands.join("\n") + "\n" });
 }

@@ -3,7 +3,8 @@
 import assert from "node:assert/strict";
 import { runCommand } from "./processes.ts";
 import { needsNetworkNamespaces, needsTool, needsTun, testNeeding } from "./require_tool.ts";
-import { INTERNET, TUNNEL_INTERFACE, TunnelGround } from "./tunnel_ground.ts";
+import { INTERNET, TunnelGround } from "./tunnel_ground.ts";
+import { TUNNEL_INTERFACE } from "./tunnel_hosts.ts";
 import { answerQuery } from "./tunnel_internet.ts";
 import {
   download,

@@ -5,7 +5,8 @@
 
 import { eventually } from "./eventually.ts";
 import type { ManagedProcess } from "./processes.ts";
-import { type GroundHost, TUNNEL_INTERFACE, type TunnelGround } from "./tunnel_ground.ts";
+import type { GroundHost, TunnelGround } from "./tunnel_ground.ts";
+import { TUNNEL_INTERFACE } from "./tunnel_hosts.ts";
 import { INTERNET_PORTS } from "./tunnel_internet.ts";
 
 /** Everything of the kernel and of the resolver that a node could leave behind, as text. */

@@ -3,7 +3,8 @@
 import { compileTool } from "./compile_tool.ts";
 import { RELAY_NAME } from "./deployment.ts";
 import type { ManagedProcess } from "./processes.ts";
-import { type GroundHost, TUNNEL_INTERFACE, type TunnelGround } from "./tunnel_ground.ts";
+import type { GroundHost, TunnelGround } from "./tunnel_ground.ts";
+import { type Stage, TUNNEL_INTERFACE } from "./tunnel_hosts.ts";
 import { INTERNET_PORTS, patternBytes, sha256 } from "./tunnel_internet.ts";
 import type { TcpTransfer, UdpTransfer } from "./tunnel_probe.ts";
 
@@ -32,9 +33,9 @@ export interface PingResult {
 }
 
 /** Pings from a host; no answer is a result, not an error. */
-export async function ping(
-  ground: TunnelGround,
-  route: { readonly from: GroundHost; readonly to: string } & PingOptions,
+export async function ping<N extends string>(
+  ground: Stage<N>,
+  route: { readonly from: N; readonly to: string } & PingOptions,
 ): Promise<PingResult> {
   const { from, to, count = 4, packetSize, dontFragment = false } = route;
   const headers = to.includes(":") ? 48 : 28;
@@ -58,9 +59,9 @@ export async function ping(
 }
 
 /** As whom the internet's web server sees a host, or why it could not ask. */
-export async function seenAs(
-  ground: TunnelGround,
-  route: { readonly from: GroundHost; readonly web: string; readonly seconds?: number },
+export async function seenAs<N extends string>(
+  ground: Stage<N>,
+  route: { readonly from: N; readonly web: string; readonly seconds?: number },
 ): Promise<{ readonly address?: string; readonly fault?: string }> {
   const { from, web, seconds = 5 } = route;
   const url = `http://${bracketed(web)}/ip`;
@@ -69,9 +70,9 @@ export async function seenAs(
 }
 
 /** Downloads that many bytes over HTTP and compares them with what was sent. */
-export async function download(
-  ground: TunnelGround,
-  route: { readonly from: GroundHost; readonly web: string; readonly bytes: number },
+export async function download<N extends string>(
+  ground: Stage<N>,
+  route: { readonly from: N; readonly web: string; readonly bytes: number },
 ): Promise<{ readonly intact: boolean; readonly text: string }> {
   const { from, web, bytes } = route;
   const url = `http://${bracketed(web)}/bytes/${bytes}`;
@@ -82,17 +83,17 @@ export async function download(
 }
 
 /** Sends bytes to the TCP echo service and compares what comes back: both directions at once. */
-export async function transferTcp(
-  ground: TunnelGround,
-  route: { readonly from: GroundHost; readonly to: string; readonly bytes: number },
+export async function transferTcp<N extends string>(
+  ground: Stage<N>,
+  route: { readonly from: N; readonly to: string; readonly bytes: number },
 ): Promise<TcpTransfer> {
   return await probe(ground, route.from, ["tcp", route.to, `${INTERNET_PORTS.echo}`, `${route.bytes}`]);
 }
 
 /** Sends datagrams to the UDP echo service and compares what comes back. */
-export async function transferUdp(
-  ground: TunnelGround,
-  route: { readonly from: GroundHost; readonly to: string; readonly count: number; readonly size: number },
+export async function transferUdp<N extends string>(
+  ground: Stage<N>,
+  route: { readonly from: N; readonly to: string; readonly count: number; readonly size: number },
 ): Promise<UdpTransfer> {
   const { from, to, count, size } = route;
   return await probe(ground, from, ["udp", to, `${INTERNET_PORTS.echo}`, `${count}`, `${size}`]);
@@ -101,9 +102,9 @@ export async function transferUdp(
 /**
  * One TCP connection that ticks every 20 ms (`tick N GAP_MS`) until it breaks or is silent for too long (`broken WHY`).
  */
-export async function startTicks(
-  ground: TunnelGround,
-  route: { readonly from: GroundHost; readonly to: string; readonly silenceMs?: number },
+export async function startTicks<N extends string>(
+  ground: Stage<N>,
+  route: { readonly from: N; readonly to: string; readonly silenceMs?: number },
 ): Promise<ManagedProcess> {
   const { from, to, silenceMs = 20_000 } = route;
   const ticks = ground.spawn(
@@ -145,7 +146,7 @@ export async function sendPeerGarbage(
   return { process, sent: Number(sent), ended: end === "ended" };
 }
 
-async function probe<T>(ground: TunnelGround, from: GroundHost, args: readonly string[]): Promise<T> {
+async function probe<T, N extends string>(ground: Stage<N>, from: N, args: readonly string[]): Promise<T> {
   return JSON.parse(await ground.run(from, script("tunnel_probe.ts", args)));
 }
 
@@ -154,9 +155,9 @@ function script(name: string, args: readonly string[]): string[] {
   return [Deno.execPath(), "run", "--quiet", "--no-check", "--allow-all", "--unstable-net", path, ...args];
 }
 
-async function attempt(
-  ground: TunnelGround,
-  from: GroundHost,
+async function attempt<N extends string>(
+  ground: Stage<N>,
+  from: N,
   command: readonly string[],
 ): Promise<{ readonly ok: boolean; readonly text: string }> {
   await using running = ground.spawn(from, command);
