@@ -6,10 +6,13 @@ import { dirname } from "node:path";
 import { errorMessage, GinnelError } from "../base/errors.ts";
 import { type Config, loadConfig } from "../config/parse_config.ts";
 import { loadPolicy } from "../config/policy_file.ts";
+import type { AgentConfig } from "../config/schema/agent.ts";
+import type { ConnectorConfig } from "../config/schema/connector.ts";
 import { type RelayConfig, relaySource } from "../config/schema/relay.ts";
 import { compilePolicy, type PolicyWarning } from "../core/policy/snapshot.ts";
 import { loadAuthority } from "../identity/authority.ts";
 import { type Identity, loadIdentity } from "../identity/identity_file.ts";
+import { controllerSteps } from "./inspect_controller.ts";
 import { agentTunnelSteps, type InspectionStep, relayTunnelSteps } from "./inspect_tunnel.ts";
 import type { Finding } from "./report.ts";
 
@@ -37,7 +40,11 @@ export async function inspectConfig(file: string, now: number): Promise<Inspecti
     ? undefined
     : await attempt("identity", findings, () => loadIdentity(path, { now }));
   if (identity !== undefined) findings.push(inspectIdentity(identity, config, now));
+  if (config.mode === "controller") await takeSteps(controllerSteps(config, now), findings);
   if (config.mode === "relay") await inspectRelay(file, { config, identity, findings });
+  if ((config.mode === "agent" || config.mode === "connector") && identity !== undefined) {
+    findings.push(...inspectRelays(config, identity));
+  }
   if (config.mode === "agent" && config.tunnel !== undefined) {
     await takeSteps(agentTunnelSteps(config.tunnel), findings);
   }
@@ -105,6 +112,10 @@ async function inspectRelay(
   },
 ): Promise<void> {
   const source = relaySource(config);
+  if (source.kind === "embedded") await takeSteps(controllerSteps(source.controller, Date.now()), findings);
+  if (source.kind === "remote" && identity !== undefined) {
+    findings.push(inspectControllers(source.controllers ?? identity.network?.controllers ?? []));
+  }
   const document = source.kind === "files"
     ? await attempt("policy", findings, () => loadPolicy(source.policy))
     : undefined;
@@ -144,13 +155,38 @@ async function inspectRelay(
       if (!(await Deno.stat(dirname(audit))).isDirectory) throw new Error(`${dirname(audit)} is no folder`);
     });
   }
-  if (config.tunnel !== undefined) {
+  if (config.tunnel !== undefined && source.kind === "files") {
     const trustDomain = identity?.id.trustDomain;
     await takeSteps(
       relayTunnelSteps(config.tunnel, { file, trustDomain, policy: document }),
       findings,
     );
   }
+}
+
+/** A node without a list of relays of its own follows that of its identity file. */
+function inspectRelays(config: AgentConfig | ConnectorConfig, { network }: Identity): Finding[] {
+  const isForeign = config.mode === "agent" && config.tunnel?.proxy !== undefined;
+  if (config.relays.length > 0 || isForeign) return [];
+  const subject = "relays";
+  const relays = network?.relays ?? [];
+  const text = relays.map(({ name, address }) => `${name} at ${address}`).join(", ");
+  if (relays.length > 0) return [{ verdict: "ok", subject, text }];
+  const hint = network === undefined
+    ? "Name them as relays in the config, or enrol with a token of the network's controller"
+    : "Give relays an address at the controller: nodes hear of it once one of them is known";
+  return [{ verdict: "fail", subject, text: "neither the config nor the identity file names one", hint }];
+}
+
+function inspectControllers(
+  controllers: readonly { readonly name: string; readonly url: string }[],
+): Finding {
+  const subject = "controllers";
+  if (controllers.length === 0) {
+    const hint = "Enrol the relay with a token of its controller, or name them as controllers in the config";
+    return { verdict: "fail", subject, text: "neither the config nor the identity file names one", hint };
+  }
+  return { verdict: "ok", subject, text: controllers.map(({ name, url }) => `${name} at ${url}`).join(", ") };
 }
 
 function describeWarnings(warnings: readonly PolicyWarning[]): Finding[] {

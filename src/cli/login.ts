@@ -1,7 +1,7 @@
 /** `ginnel login`: a user's identity by an OpenID provider, in a browser here or at another device. */
 
 import { GinnelError } from "../base/errors.ts";
-import { readPublicFile } from "../identity/secret_file.ts";
+import { readCaFile } from "../identity/ca_file.ts";
 import {
   homeOfController,
   homeOfIdentity,
@@ -88,7 +88,7 @@ async function findHome(flags: Flags, signal: AbortSignal): Promise<LoginHome> {
 }
 
 async function readRoots(path: string | undefined): Promise<readonly string[]> {
-  return path === undefined ? [] : [await readPublicFile(path)];
+  return path === undefined ? [] : await readCaFile(path);
 }
 
 function textOf(flags: Flags, name: string): string | undefined {
