@@ -44,7 +44,7 @@ const Login = z.strictObject({
   idToken: z.string().min(1).max(MAX_TOKEN),
   csr: z.string().min(1).max(MAX_CSR).openapi({ description: "Certificate signing request, PEM" }),
   challenge: z.string().min(1).max(MAX_CHALLENGE),
-  origin: z.string().min(1).max(MAX_CHALLENGE).exactOptional().openapi({
+  origin: z.string().min(1).max(MAX_CHALLENGE).optional().openapi({
     description: "The first login's challenge, for an ID token that comes from a refresh",
   }),
 }).openapi("Login");

@@ -53,8 +53,8 @@ const Text = z.string().max(2048);
 
 const Position = z.object({ epoch: z.string().min(1).max(64), revision: z.int().nonnegative() });
 const StreamQuery = z.object({
-  epoch: z.string().min(1).max(64).exactOptional(),
-  since: z.coerce.number().int().nonnegative().exactOptional(),
+  epoch: z.string().min(1).max(64).optional(),
+  since: z.coerce.number().int().nonnegative().optional(),
 });
 
 const Wants = z.strictObject({ add: Ids, remove: Ids }).openapi("WantedViews");
@@ -90,12 +90,12 @@ const Report = z.strictObject({
     sessions: z.int().nonnegative(),
     lastSeenAt: Time,
   }),
-  isFirst: z.boolean().exactOptional(),
+  isFirst: z.boolean().optional(),
 }).openapi("RelayReport");
 
 const Allocate = z.strictObject({
   identity: SpiffeUri,
-  metadata: z.record(z.string().max(128), z.unknown()).readonly().exactOptional(),
+  metadata: z.record(z.string().max(128), z.unknown()).readonly().optional(),
 });
 const Allocation = z.union([
   z.object({
