@@ -94,6 +94,7 @@ export type IdentityFileErrorCode =
   | "ERR_IDENTITY_FILE_UNWRITABLE"
   | "ERR_IDENTITY_KEY_MISMATCH"
   | "ERR_KEY_FILE_READABLE"
+  | "ERR_CA_FILE"
   | "ERR_CA_LIFETIME"
   | "ERR_CA_ROLLOVER";
 

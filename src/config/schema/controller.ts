@@ -78,6 +78,9 @@ const settings = {
     allowPrivate: z.array(z.string().min(1).max(253)).max(64).prefault([]).describe(
       "Hosts and prefixes in private ranges at which OpenID providers may be asked for keys.",
     ),
+    ca: filePath.exactOptional().describe(
+      "PEM file of CAs that OpenID providers' certificates may come from, beside the public ones; read at the start.",
+    ),
   }).prefault({}).describe("OpenID providers themselves are set up through the API."),
 };
 
@@ -104,10 +107,11 @@ export function resolveControllerPaths<C extends ControllerSettings>(
   config: C,
   resolve: (path: string) => string,
 ): C {
-  const { database } = config;
+  const { database, oidc } = config;
   return {
     ...config,
     data: resolve(config.data),
+    oidc: { ...oidc, ...(oidc.ca !== undefined && { ca: resolve(oidc.ca) }) },
     database: {
       ...database,
       ...(database.path !== undefined && { path: resolve(database.path) }),

@@ -25,13 +25,14 @@ import { caPaths } from "../../identity/ca_directory.ts";
 import type { Identity } from "../../identity/identity_file.ts";
 import { ProofVerifier } from "../../identity/proof.ts";
 import { makeSpiffeId } from "../../identity/spiffe_id.ts";
-import { ProviderDirectory } from "../../io/oidc/provider_directory.ts";
+import type { ProviderDirectory } from "../../io/oidc/provider_directory.ts";
 import { openStore } from "../../store/open_store.ts";
 import { type AddressPlan, planAddresses } from "./addresses.ts";
 import { databaseOf } from "./database.ts";
 import { type DataPaths, dataPaths, prepareDataFolder } from "./data_folder.ts";
 import { Housekeeping } from "./housekeeping.ts";
 import { OwnIdentity } from "./own_identity.ts";
+import { openProviders } from "./oidc_providers.ts";
 import { validateEgress } from "./validate_egress.ts";
 
 /** A server that lives beside this controller. */
@@ -55,6 +56,7 @@ interface Parts {
   readonly addresses: AddressPlan;
   readonly feed: Feed;
   readonly views: ViewService;
+  readonly providers: ProviderDirectory;
   /** The port the API listens at, once it does. */
   readonly listening: { port: number };
 }
@@ -83,6 +85,7 @@ export class ControllerCore implements AsyncDisposable {
     const store = undo.use(await openStore(await databaseOf(settings), { logger }));
     const { ca, paths } = await openCa(settings, { store, logger });
     const addresses = await planAddresses(settings);
+    const providers = await openProviders(settings, { logger });
     const listening = { port: settings.listen.port };
     const authority = () => ca.authority;
     const views = undo.use(new ViewService({ authority, ttl: settings.viewTtl, logger, now: Date.now }));
@@ -114,6 +117,7 @@ export class ControllerCore implements AsyncDisposable {
       addresses,
       feed,
       views,
+      providers,
       listening,
     });
     undo.move();
@@ -122,7 +126,7 @@ export class ControllerCore implements AsyncDisposable {
 
   private constructor(parts: Parts) {
     this.#parts = parts;
-    const { settings, logger, store, ca, addresses, feed } = parts;
+    const { settings, logger, store, ca, addresses, feed, providers } = parts;
     const { trustDomain, name, certificates } = settings;
     const now = Date.now;
     const source = this.spiffeId;
@@ -135,7 +139,6 @@ export class ControllerCore implements AsyncDisposable {
     });
     const verify = (token: string) => this.#verifier.verify(token);
     this.nodes = new NodeAuth({ store, verify });
-    const providers = new ProviderDirectory({ allowPrivate: settings.oidc.allowPrivate, logger, now });
     this.auth = new AdminAuth({
       store,
       now,
