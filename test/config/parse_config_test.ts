@@ -1,53 +1,13 @@
 /** Config files: defaults, and one clear line for every mistake with file, place, field and value. */
 
 import assert from "node:assert/strict";
-import { formatPrefix, parsePrefix } from "../../src/base/ip.ts";
+import { formatPrefix } from "../../src/base/ip.ts";
 import { DEFAULT_RELAY_LIMITS } from "../../src/core/limits.ts";
 import { ConfigError } from "../../src/config/errors.ts";
 import { loadConfig, parseConfig } from "../../src/config/parse_config.ts";
 import type { AgentConfig } from "../../src/config/schema/agent.ts";
 import type { RelayConfig } from "../../src/config/schema/relay.ts";
-
-const RELAY = {
-  mode: "relay",
-  identity: "r.json",
-  policy: ["policy.yaml", "/abs/more.yaml"],
-  authority: { key: "ca/authority.key" },
-};
-const CONNECTOR = {
-  mode: "connector",
-  identity: "c.json",
-  relays: [{ name: "relay-1", address: "relay.example:4433" }],
-  services: [{ name: "web", upstream: "tcp://127.0.0.1:80" }],
-};
-const AGENT = {
-  mode: "agent",
-  identity: "../a.json",
-  relays: [{ name: "relay-1", address: "[2001:db8::1]:4433" }],
-  socks5: "127.0.0.1:1080",
-};
-
-function parse(config: unknown): unknown {
-  return parseConfig(JSON.stringify(config, null, 2), { file: "/etc/ginnel/x.json" });
-}
-
-/** The problems as `field = value: message` lines, after checking that each names the file and a place. */
-function problemsOf(config: unknown): string[] {
-  try {
-    parse(config);
-  } catch (error) {
-    assert.ok(error instanceof ConfigError, String(error));
-    assert.equal(error.code, "ERR_CONFIG");
-    const lines = error.message.split("\n");
-    assert.equal(lines.length, error.problems.length);
-    return lines.map((line) => {
-      const match = /^\/etc\/ginnel\/x\.json:[1-9][0-9]*:[1-9][0-9]*: (.*)$/.exec(line);
-      assert.ok(match, line);
-      return match[1]!;
-    });
-  }
-  assert.fail("expected a ConfigError");
-}
+import { AGENT, CONNECTOR, parse, problemsOf, RELAY } from "./config_cases.ts";
 
 Deno.test("a minimal relay config gets every default and absolute paths", () => {
   assert.deepEqual(parse(RELAY), {
@@ -90,27 +50,6 @@ Deno.test("a minimal agent config gets every default", () => {
     health: null,
     log: { level: "info" },
   });
-});
-
-Deno.test("a minimal controller, alone or in a relay, gets every default and absolute paths", () => {
-  const config = parse({ mode: "controller", trustDomain: "d.example" });
-  const settings = {
-    trustDomain: "d.example",
-    name: "controller-1",
-    data: "/etc/ginnel/data",
-    database: { kind: "sqlite" },
-    listen: { hostname: "0.0.0.0", port: 8441 },
-    names: ["localhost", "127.0.0.1"],
-    peers: [],
-    tunnel: { ipv4: parsePrefix("10.100.0.0/24"), reservations: {}, leaseTime: 30 * 86_400_000 },
-    certificates: { node: 30 * 86_400_000, user: 8 * 3_600_000, enrolment: 86_400_000 },
-    viewTtl: 86_400_000,
-    oidc: { allowPrivate: [] },
-  };
-  const health = { kind: "tcp", hostname: "0.0.0.0", port: 8080 };
-  assert.deepEqual(config, { mode: "controller", ...settings, health, log: { level: "info" } });
-  const relay = parse({ mode: "relay", controller: { trustDomain: "d.example" } }) as RelayConfig;
-  assert.deepEqual(relay.controller, settings);
 });
 
 Deno.test("given values replace the defaults", () => {
@@ -303,64 +242,6 @@ const TABLE: [what: string, config: unknown, ...lines: string[]][] = [
       forwards: [{ listen: "127.0.0.1:1", service: "a" }, { listen: "127.0.0.1:1", service: "b" }],
     },
     'forwards[1].listen = "127.0.0.1:1": given twice: entry [0] has the same listen',
-  ],
-  [
-    "a relay without identity and controller",
-    { mode: "relay" },
-    "identity: is missing: name an identity file, or give controller for a network that this relay starts by itself",
-  ],
-  [
-    "policy files without an authority",
-    { mode: "relay", identity: "id.json", policy: ["p.yaml"] },
-    "authority: is missing: a relay that reads policy files signs the views",
-  ],
-  [
-    "an authority without policy files",
-    { mode: "relay", identity: "id.json", authority: { key: "k" } },
-    "policy: is missing: authority is for a relay that reads policy files",
-  ],
-  [
-    "policy files beside a controller",
-    { ...RELAY, controller: { trustDomain: "d.example" } },
-    "controller = {…}: not beside policy: a relay has one source of policy",
-  ],
-  [
-    "two sources of policy",
-    {
-      mode: "relay",
-      controller: { trustDomain: "d.example" },
-      controllers: [{ name: "c", url: "https://c.example" }],
-    },
-    "controllers = […]: not beside controller: a relay has one source of policy",
-  ],
-  [
-    "an egress policy file beside a controller",
-    { mode: "relay", controller: { trustDomain: "d.example" }, tunnel: { policy: ["e.yaml"] } },
-    "tunnel.policy = […]: only without a controller: the egress policy is set through its API",
-  ],
-  [
-    "a tunnel of a relay with policy files that has no egress policy",
-    { ...RELAY, tunnel: {} },
-    "tunnel.policy: name at least one egress policy file",
-  ],
-  [
-    "a controller's settings that are none",
-    {
-      mode: "controller",
-      trustDomain: "D",
-      name: "a.b",
-      url: "http://c.example",
-      names: ["a b"],
-      database: { kind: "postgres", path: "x" },
-      certificates: { user: "1y" },
-    },
-    'trustDomain = "D": not a trust domain: lower-case letters, digits and . _ -',
-    'name = "a.b": not a server\'s name: lower-case letters, digits and inner dashes, as given when its identity was made',
-    'url = "http://c.example": not an https:// URL',
-    'names[0] = "a b": not a DNS name in lower case, nor an IP address',
-    "database.urlFile: is missing: name the file with the database's URL",
-    'database.path = "x": only for kind sqlite',
-    'certificates.user = "1y": not a duration: write a whole number and a unit, such as 250ms, 30s, 5m, 1h or 7d',
   ],
   [
     "a tunnel to a relay that is not named",
