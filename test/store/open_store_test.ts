@@ -10,10 +10,11 @@ import { needsPostgres, PostgresServer } from "../support/postgres.ts";
 import { testNeeding } from "../support/require_tool.ts";
 import { ADDRESS_CONTRACT } from "./address_contract.ts";
 import { AUDIT_CONTRACT } from "./audit_contract.ts";
+import { RESOURCE_CONTRACT } from "./resource_contract.ts";
 import { STORE_CONTRACT } from "./store_contract.ts";
 import type { StoreGround } from "./store_ground.ts";
 
-const CONTRACT = [...STORE_CONTRACT, ...AUDIT_CONTRACT, ...ADDRESS_CONTRACT];
+const CONTRACT = [...STORE_CONTRACT, ...RESOURCE_CONTRACT, ...AUDIT_CONTRACT, ...ADDRESS_CONTRACT];
 
 for (const { name, run } of CONTRACT) {
   Deno.test(`a store on SQLite: ${name}`, async () => {

@@ -5,7 +5,7 @@ import { toJson, toText } from "./json_text.ts";
 import type { ResourceTable, Tables } from "./schema.ts";
 
 /** Tables by kind. */
-export const RESOURCE_TABLES = {
+const RESOURCE_TABLES = {
   "identity": "identities",
   "service": "services",
   "config": "configs",
