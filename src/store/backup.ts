@@ -3,6 +3,7 @@
 import { sql, type Transaction } from "kysely";
 import { GinnelError } from "../base/errors.ts";
 import type { Logger } from "../base/log.ts";
+import { EPOCH_SETTING } from "../core/network/epoch.ts";
 import { BackupFile, type BackupItem, BackupWriter } from "./backup_file.ts";
 import { BACKUP_TABLES, type BackupTable, BOOKKEEPING_TABLES, SINGLE_ROW_TABLES } from "./backup_tables.ts";
 import { type Database, readConsistently } from "./sql/database.ts";
@@ -100,6 +101,7 @@ export async function restoreBackup(
       await migrateWithin(tx, { kind, now });
       const revision = Math.max(before, file.header.revision) + REVISION_JUMP;
       await tx.updateTable("network_state").set({ revision, kept_from: revision }).execute();
+      await beginEpoch(tx);
       return { revision, rows, createdAt };
     });
   } finally {
@@ -197,6 +199,13 @@ async function dropAll(database: Database, tx: Transaction<Tables>): Promise<voi
   for (const { name } of [...BACKUP_TABLES].reverse()) await sql`DROP TABLE ${sql.table(name)}`.execute(tx);
   await sql`DROP TABLE schema_migrations`.execute(tx);
   if (database.kind === "postgres") await sql`DROP FUNCTION audit_append_only()`.execute(tx);
+}
+
+/** Relays that knew what the backup does not are told everything anew. */
+async function beginEpoch(tx: Transaction<Tables>): Promise<void> {
+  const value = crypto.randomUUID();
+  await tx.insertInto("settings").values({ key: EPOCH_SETTING, value })
+    .onConflict((conflict) => conflict.column("key").doUpdateSet({ value })).execute();
 }
 
 function notEmpty(): GinnelError {

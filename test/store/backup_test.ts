@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { SILENT_LOGGER } from "../../src/base/log.ts";
 import type { Store } from "../../src/control/store.ts";
 import { verifyChain } from "../../src/core/audit/chain.ts";
+import { EPOCH_SETTING } from "../../src/core/network/epoch.ts";
 import { RESOURCE_KINDS } from "../../src/core/network/resources.ts";
 import { restoreBackup, writeBackup } from "../../src/store/backup.ts";
 import { openStore } from "../../src/store/open_store.ts";
@@ -104,6 +105,23 @@ Deno.test("a backup made while somebody writes is of one moment", async () => {
   await withStore(target, (restored) => assertPairs(restored, backup.revision));
 });
 
+Deno.test("a restored network is another history each time, whether the backup named one or not", async () => {
+  await using folder = await makeFolder();
+  const config = sqlite(`${folder.path}/ginnel.db`);
+  const seen = new Set<string | undefined>();
+  await fill(config);
+  for (const name of ["unnamed", "named"]) {
+    await writeBackup(config, `${folder.path}/${name}`, OPTIONS);
+    await withStore(config, (store) => store.initSetting(EPOCH_SETTING, "from the start"));
+    seen.add(await withStore(config, (store) => store.getSetting(EPOCH_SETTING)));
+    await restoreBackup(config, `${folder.path}/${name}`, { ...OPTIONS, force: true });
+    seen.add(await withStore(config, (store) => store.getSetting(EPOCH_SETTING)));
+  }
+  seen.delete(undefined);
+  // "from the start", and one of each restore.
+  assert.equal(seen.size, 3);
+});
+
 Deno.test("a restored network goes on from a revision that nobody has seen, and followers read all again", async () => {
   await using folder = await makeFolder();
   const config = sqlite(`${folder.path}/ginnel.db`);
@@ -150,10 +168,10 @@ testNeeding(
       assert.deepEqual(await withStore(target, contentOf), content);
       await assert.rejects(restoreBackup(target, path, OPTIONS), { code: "ERR_DATABASE_NOT_EMPTY" });
     }
-    // Byte for byte, but for the revision and what hangs on it.
+    // Byte for byte, but for the revision, what hangs on it, and the name of the history.
     const rows = async (name: string) =>
       (await Deno.readTextFile(`${folder.path}/${name}`)).split("\n").slice(3, -2).filter((line) =>
-        line.startsWith("[")
+        line.startsWith("[") && !line.includes(EPOCH_SETTING)
       );
     assert.deepEqual(await rows("backup-2"), await rows("backup-1"));
     await restoreBackup(chain[1]!, `${folder.path}/backup-0`, { ...OPTIONS, force: true });
