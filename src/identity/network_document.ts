@@ -19,7 +19,7 @@ export const MAX_TRUSTED = 16;
 const Pem = z.string().min(1).max(16_384);
 const Name = z.string().min(1).max(255);
 
-/** A controller as nodes reach it: its name is the audience of proofs and part of its TLS server name. */
+/** A controller as nodes reach it: its name makes its TLS server name, the audience of proofs for it. */
 const Controller = z.object({ name: Name, url: z.string().startsWith("https://").max(2048) });
 
 /** A relay as nodes reach it; `address` is `host:port`. */

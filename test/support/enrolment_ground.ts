@@ -17,6 +17,7 @@ import { makeCsr } from "../../src/identity/csr.ts";
 import { generateKeyPair } from "../../src/identity/key_pair.ts";
 import { signNetworkDocument } from "../../src/identity/network_document.ts";
 import { ProofVerifier } from "../../src/identity/proof.ts";
+import { serverName } from "../../src/identity/spiffe_id.ts";
 import { openStore } from "../../src/store/open_store.ts";
 import { agentSpec } from "../store/store_ground.ts";
 
@@ -93,7 +94,7 @@ export class EnrolmentGround implements AsyncDisposable {
     const { certificate, privateKey } = JSON.parse(own.text);
     const verifier = new ProofVerifier({
       roots: this.ca.roots(),
-      audience: "controller-1",
+      audience: serverName("controller", "controller-1"),
       trustDomain: DOMAIN,
       now: Date.now,
     });

@@ -6,6 +6,7 @@
 import type { IncomingMessage } from "node:http";
 import { Agent } from "node:https";
 import { errorMessage, GinnelError } from "../../base/errors.ts";
+import { serverName } from "../../identity/spiffe_id.ts";
 import { readAll, readLines } from "./body.ts";
 import { type Attempt, ConnectionFault, exchange } from "./exchange.ts";
 
@@ -21,8 +22,11 @@ export interface ControllerHttpOptions {
   readonly controllers: () => readonly ControllerPlace[];
   /** CA certificates of the network, PEM. */
   readonly roots: () => readonly string[];
-  /** What to send as `Authorization: Bearer` to the controller of this name; a proof is made for each request. */
-  readonly authorization?: (controllerName: string) => Promise<string>;
+  /**
+   * What to send as `Authorization: Bearer`; a proof is made for each request. The audience is the controller's server
+   * name: a relay may be called what a controller is called, and must not be able to use there what it is shown.
+   */
+  readonly authorization?: (audience: string) => Promise<string>;
   /** Milliseconds a controller has for its whole answer, or for the head of one that is streamed; default 10,000. */
   readonly timeoutMs?: number;
   /** Milliseconds to connect in, before the next controller is asked; default 3,000. */
@@ -169,7 +173,7 @@ export class ControllerHttp implements Disposable {
         ...request.headers,
         ...(authorization === undefined
           ? {}
-          : { authorization: `Bearer ${await authorization(place.name)}` }),
+          : { authorization: `Bearer ${await authorization(serverName("controller", place.name))}` }),
       },
       body,
       roots: this.#options.roots(),

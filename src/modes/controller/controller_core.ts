@@ -24,7 +24,7 @@ import { ViewService } from "../../control/views/view_service.ts";
 import { caPaths } from "../../identity/ca_directory.ts";
 import type { Identity } from "../../identity/identity_file.ts";
 import { ProofVerifier } from "../../identity/proof.ts";
-import { makeSpiffeId } from "../../identity/spiffe_id.ts";
+import { makeSpiffeId, serverName } from "../../identity/spiffe_id.ts";
 import type { ProviderDirectory } from "../../io/oidc/provider_directory.ts";
 import { openStore } from "../../store/open_store.ts";
 import { type AddressPlan, planAddresses } from "./addresses.ts";
@@ -133,7 +133,7 @@ export class ControllerCore implements AsyncDisposable {
     this.#verifier = new ProofVerifier({
       roots: ca.roots(),
       foreign: this.#foreign,
-      audience: name,
+      audience: serverName("controller", name),
       trustDomain,
       now,
     });

@@ -8,6 +8,7 @@ import { type Identity, loadIdentity } from "../../../src/identity/identity_file
 import { parseCertificatesPem } from "../../../src/identity/certificate.ts";
 import { introduceNetworkDocument } from "../../../src/identity/network_document.ts";
 import { createProof } from "../../../src/identity/proof.ts";
+import { serverName } from "../../../src/identity/spiffe_id.ts";
 import { ControllerHttp } from "../../../src/io/controller/https_client.ts";
 import { controllerClient } from "../../../src/modes/enrol/controller_client.ts";
 import { enrolDevice } from "../../../src/modes/enrol/enrol_device.ts";
@@ -20,8 +21,13 @@ Deno.test("whoever shows no proof gets neither a renewal nor the network documen
     const csr = await ground.csr("alice");
     const network = { method: "GET", path: "/enrolment/v1/network" } as const;
     const renewal = { method: "POST", path: "/enrolment/v1/renew", json: { csr } } as const;
-    const proof = await createProof({ identity, audience: "controller-1", now: Date.now() });
+    const proof = await createProof({
+      identity,
+      audience: serverName("controller", "controller-1"),
+      now: Date.now(),
+    });
     const elsewhere = await createProof({ identity, audience: "relay-1", now: Date.now() });
+    const atNamesake = await createProof({ identity, audience: "controller-1", now: Date.now() });
     const headers = [
       {},
       { "x-forwarded-client-cert": ALICE, "x-identity": ALICE },
@@ -29,6 +35,8 @@ Deno.test("whoever shows no proof gets neither a renewal nor the network documen
       { authorization: `Basic ${proof}` },
       { authorization: `Bearer ${proof.slice(0, -4)}AAAA` },
       { authorization: `Bearer ${elsewhere}` },
+      // A relay may have the controller's name; what it is shown is of no use here.
+      { authorization: `Bearer ${atNamesake}` },
     ];
     using stranger = clientOf(ground);
     for (const given of headers) {
@@ -47,7 +55,11 @@ Deno.test("whoever shows no proof gets neither a renewal nor the network documen
 Deno.test("a proof works once, and renews the identity that it proves and no other", () =>
   onGround(async ({ ground, identity }) => {
     await ground.addIdentity("bob");
-    const proof = await createProof({ identity, audience: "controller-1", now: Date.now() });
+    const proof = await createProof({
+      identity,
+      audience: serverName("controller", "controller-1"),
+      now: Date.now(),
+    });
     using client = clientOf(ground, () => Promise.resolve(proof));
     const renew = async (name: string) => {
       const csr = await makeCsr(await generateKeyPair(), `spiffe://${DOMAIN}/agent/${name}`);

@@ -18,6 +18,7 @@ import { IdentityError } from "../../../src/identity/errors.ts";
 import { parseIdentity } from "../../../src/identity/identity_file.ts";
 import { issueIdentity } from "../../../src/identity/issue_identity.ts";
 import { createProof, ProofVerifier } from "../../../src/identity/proof.ts";
+import { serverName } from "../../../src/identity/spiffe_id.ts";
 import { ControllerHttp } from "../../../src/io/controller/https_client.ts";
 import { HttpLink } from "../../../src/modes/relay/controller_link/http_link.ts";
 import { openStore } from "../../../src/store/open_store.ts";
@@ -146,7 +147,7 @@ export class SyncGround implements AsyncDisposable {
     const certificate = await this.network.issue("controller", "controller-1");
     const verifier = new ProofVerifier({
       roots: this.network.roots,
-      audience: "controller-1",
+      audience: serverName("controller", "controller-1"),
       trustDomain: TRUST_DOMAIN,
       now: Date.now,
     });

@@ -1,6 +1,7 @@
 /** A client of controllers under attack, and with controllers that are away: real TLS throughout. */
 
 import assert from "node:assert/strict";
+import { serverName } from "../../../src/identity/spiffe_id.ts";
 import { ControllerHttp, type ControllerRequest } from "../../../src/io/controller/https_client.ts";
 import { eventually } from "../../support/eventually.ts";
 import { freePort } from "../../support/free_port.ts";
@@ -90,9 +91,10 @@ Deno.test("ControllerHttp sends JSON, its bearer for this controller, and reads 
       body: await request.text(),
     }, { status: 418, headers: { etag: '"7"', "content-type": "application/problem+json" } }));
   let count = 0;
-  using client = clientOf([server], { authorization: (name) => Promise.resolve(`${name}-${++count}`) });
+  using client = clientOf([server], { authorization: (to) => Promise.resolve(`${to}-${++count}`) });
   const json = { text: "snow ☃" };
-  for (const bearer of ["controller-1-1", "controller-1-2"]) {
+  const audience = serverName("controller", "controller-1");
+  for (const bearer of [`${audience}-1`, `${audience}-2`]) {
     const { status, headers, json: answer, controller } = await client.request({
       method: "POST",
       path: "/v1/a?b=c",

@@ -11,6 +11,7 @@ import { parseCertificatesPem } from "../../../src/identity/certificate.ts";
 import { loadIdentity } from "../../../src/identity/identity_file.ts";
 import { issueCertificate } from "../../../src/identity/pki.ts";
 import { ProofVerifier } from "../../../src/identity/proof.ts";
+import { serverName } from "../../../src/identity/spiffe_id.ts";
 import { UserRenewer } from "../../../src/modes/login/user_renewer.ts";
 import { eventually } from "../../support/eventually.ts";
 import { LOGIN_DOMAIN, LoginGround } from "../../support/login_ground.ts";
@@ -176,7 +177,7 @@ class Ground implements AsyncDisposable {
     this.caHash = options.caHash;
     this.#folder = options.folder;
     const verifier = new ProofVerifier({
-      audience: "controller-1",
+      audience: serverName("controller", "controller-1"),
       trustDomain: LOGIN_DOMAIN,
       roots: [logins.ca.certificatePem],
       foreign: [],
