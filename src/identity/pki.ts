@@ -11,6 +11,7 @@ import {
   type Extension,
   type JsonGeneralNames,
   KeyUsagesExtension,
+  type Name,
   SubjectAlternativeNameExtension,
   SubjectKeyIdentifierExtension,
   type X509Certificate,
@@ -146,18 +147,18 @@ export async function issueCertificate(ca: CaBundle, options: IssueOptions): Pro
   }
   const keys = options.publicKey === undefined ? await generateKeyPair() : undefined;
   const publicKey = options.publicKey ?? keys!.publicKey;
-  const caCertificate = parseCertificatesPem(ca.certificatePem)[0]!;
+  const issuer = issuerOf(ca);
   const certificate = await X509CertificateGenerator.create({
     serialNumber: randomSerial(),
     subject: [{ CN: [name] }, { O: [`Ginnel ${kind}`] }],
-    issuer: caCertificate.parsed.subjectName,
+    issuer: issuer.name,
     ...life,
     publicKey,
     signingKey: ca.privateKey,
     signingAlgorithm: ECDSA_SHA256,
     extensions: await leafExtensions(id, {
       publicKey,
-      issuerKey: await caCertificate.publicKey(),
+      issuerKeyIdentifier: await issuer.keyIdentifier,
       names: extraNames(options),
     }),
   });
@@ -194,6 +195,26 @@ export async function importPrivateKey(pem: string, certificate: Certificate): P
   return key;
 }
 
+/** What all certificates of one CA have in common. Reading its certificate costs more than all else in issuing one. */
+const ISSUERS = new WeakMap<CaBundle, Issuer>();
+
+interface Issuer {
+  readonly name: Name;
+  readonly keyIdentifier: Promise<Extension>;
+}
+
+function issuerOf(ca: CaBundle): Issuer {
+  const known = ISSUERS.get(ca);
+  if (known !== undefined) return known;
+  const certificate = parseCertificatesPem(ca.certificatePem)[0]!;
+  const issuer = {
+    name: certificate.parsed.subjectName,
+    keyIdentifier: certificate.publicKey().then((key) => AuthorityKeyIdentifierExtension.create(key)),
+  };
+  ISSUERS.set(ca, issuer);
+  return issuer;
+}
+
 /** A name under the network's own suffix would let its bearer pose as another server of the network. */
 function extraNames({ kind, names = [] }: IssueOptions): JsonGeneralNames {
   const isTaken = (name: string) => `.${name.toLowerCase()}`.endsWith(SERVER_NAME_SUFFIX);
@@ -212,7 +233,7 @@ async function leafExtensions(
   id: SpiffeId,
   options: {
     readonly publicKey: CryptoKey;
-    readonly issuerKey: CryptoKey;
+    readonly issuerKeyIdentifier: Extension;
     readonly names: JsonGeneralNames;
   },
 ): Promise<Extension[]> {
@@ -224,7 +245,7 @@ async function leafExtensions(
     new ExtendedKeyUsageExtension([ExtendedKeyUsage.serverAuth, ExtendedKeyUsage.clientAuth]),
     new SubjectAlternativeNameExtension([...own, ...options.names]),
     await SubjectKeyIdentifierExtension.create(options.publicKey),
-    await AuthorityKeyIdentifierExtension.create(options.issuerKey),
+    options.issuerKeyIdentifier,
   ];
 }
 

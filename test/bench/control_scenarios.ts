@@ -24,6 +24,9 @@ const CHANGES = 10;
 /** Decisions measured in one run. */
 const DECISIONS = 100_000;
 
+/** SPIFFE IDs of the large network. */
+const CALLERS = Array.from({ length: 10_000 }, (_, index) => largeIdentity(index));
+
 /** Every row that asks nothing of other processes. */
 const COMPILED: readonly Measurement[] = [
   {
@@ -41,12 +44,12 @@ const COMPILED: readonly Measurement[] = [
   {
     name: "control: Dial decision in that network",
     measure: async (_subject, { runs }) => {
-      const snapshot = compile(largeNetwork());
-      decide(snapshot);
-      const times = await repeat(
-        runs,
-        () => Promise.resolve(timeOf(() => decide(snapshot)) * 1e3 / DECISIONS),
-      );
+      decide(compile(largeNetwork()));
+      // A snapshot nobody has asked yet: each caller's first question, which costs most, is among these.
+      const times = await repeat(runs, () => {
+        const snapshot = compile(largeNetwork());
+        return Promise.resolve(timeOf(() => decide(snapshot)) * 1e3 / DECISIONS);
+      });
       return rowOf(COMPILED[1]!.name, { unit: "us", runs: times, target: { atMost: 20 } });
     },
   },
@@ -188,7 +191,7 @@ function compile(state: NetworkState): PolicySnapshot {
 /** Of callers and services that do not go in step: some are allowed, most are not. */
 function decide(snapshot: PolicySnapshot): void {
   for (let i = 0; i < DECISIONS; i++) {
-    snapshot.mayDial(largeIdentity(i * 7 % 10_000), `service-${i * 13 % 1_000}`);
+    snapshot.mayDial(CALLERS[i * 7 % 10_000]!, `service-${i * 13 % 1_000}`);
   }
 }
 

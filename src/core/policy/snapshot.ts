@@ -5,7 +5,10 @@
 import type { Decision, DenyReason } from "./decision.ts";
 import type { PolicyDocument, PolicyService, PolicyType, ServicePolicy } from "./document.ts";
 import { IdentityIndex } from "./identity_index.ts";
-import { ALL_ROLE, firstCommon, type PolicySet, RoleMatcher } from "./role_matcher.ts";
+import { ALL_ROLE, type Entity, firstCommon, type PolicySet, RoleMatcher } from "./role_matcher.ts";
+
+/** Identities whose rights one snapshot remembers. */
+const MAX_REMEMBERED = 16_384;
 
 /** How to compile. */
 export interface CompileOptions {
@@ -93,28 +96,18 @@ export function compilePolicy(document: PolicyDocument, options: CompileOptions 
   const identities = new IdentityIndex(document.identities, options);
   const { previous } = options;
   const rules = previous?.rules.areOf(document) ? previous.rules : new PolicyRules(document);
-  const { services, serviceNames, dial, bind } = rules;
+  const { services, serviceNames } = rules;
   let warnings: readonly PolicyWarning[] | undefined;
+  const remembered = new Map<string, Rights>();
   const rightsOf = (id: string): Rights => {
+    const known = remembered.get(id);
+    if (known !== undefined) return known;
     const entity = identities.find(id);
-    if (entity === undefined) {
-      const refuse = (service: string) =>
-        services.has(service) ? DENIALS.identity_without_rights : DENIALS.unknown_service;
-      return { selectedBy: undefined, mayDial: refuse, mayBind: refuse };
-    }
-    // Most questions are about one of the two rights, so each is resolved when first asked.
-    let dialing: PolicySet | undefined;
-    let binding: PolicySet | undefined;
-    return {
-      get selectedBy() {
-        return {
-          dial: dialing ??= dial.identities.match(entity),
-          bind: binding ??= bind.identities.match(entity),
-        };
-      },
-      mayDial: (service) => dial.decide(dialing ??= dial.identities.match(entity), service),
-      mayBind: (service) => bind.decide(binding ??= bind.identities.match(entity), service),
-    };
+    const rights = entity === undefined ? new NoRights(rules) : new ResolvedRights(entity, rules);
+    // All of a network's identities fit; strangers' many names must not fill the memory.
+    if (remembered.size >= MAX_REMEMBERED) remembered.clear();
+    remembered.set(id, rights);
+    return rights;
   };
   return {
     rules,
@@ -137,6 +130,57 @@ export function compilePolicy(document: PolicyDocument, options: CompileOptions 
     },
     service: (name) => services.get(name),
   };
+}
+
+/** The rights of somebody whom policies may select. Most questions are about one of the two, so each is resolved when first asked. */
+class ResolvedRights implements Rights {
+  readonly #entity: Entity;
+  readonly #rules: PolicyRules;
+  #dial: PolicySet | undefined;
+  #bind: PolicySet | undefined;
+
+  constructor(entity: Entity, rules: PolicyRules) {
+    this.#entity = entity;
+    this.#rules = rules;
+  }
+
+  get selectedBy(): SelectedBy {
+    return { dial: this.#dialling, bind: this.#binding };
+  }
+
+  mayDial(service: string): Decision {
+    return this.#rules.dial.decide(this.#dialling, service);
+  }
+
+  mayBind(service: string): Decision {
+    return this.#rules.bind.decide(this.#binding, service);
+  }
+
+  get #dialling(): PolicySet {
+    return this.#dial ??= this.#rules.dial.identities.match(this.#entity);
+  }
+
+  get #binding(): PolicySet {
+    return this.#bind ??= this.#rules.bind.identities.match(this.#entity);
+  }
+}
+
+/** The rights of somebody who can hold none. */
+class NoRights implements Rights {
+  readonly selectedBy: undefined;
+  readonly #rules: PolicyRules;
+
+  constructor(rules: PolicyRules) {
+    this.#rules = rules;
+  }
+
+  mayDial(service: string): Decision {
+    return this.#rules.services.has(service) ? DENIALS.identity_without_rights : DENIALS.unknown_service;
+  }
+
+  mayBind(service: string): Decision {
+    return this.mayDial(service);
+  }
 }
 
 /** All policies of one type: the matcher of their identity roles, and for each service those that select it. */
