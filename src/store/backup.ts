@@ -43,7 +43,7 @@ export async function writeBackup(
   path: string,
   { logger, now }: BackupOptions,
 ): Promise<BackupSummary> {
-  const database = await openDatabase(config, { logger, mustExist: true });
+  const database = await openDatabase(config, { logger, readOnly: true });
   try {
     await using writer = await BackupWriter.open(path);
     const summary = await readConsistently(database, async (tx) => {

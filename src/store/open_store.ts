@@ -2,7 +2,7 @@
 
 import type { Logger } from "../base/log.ts";
 import type { Store } from "../control/store.ts";
-import { migrate } from "./sql/migrate.ts";
+import { assertSchema, migrate } from "./sql/migrate.ts";
 import { openDatabase, type StoreConfig } from "./sql/open_database.ts";
 import { SqlStore } from "./sql/sql_store.ts";
 
@@ -11,17 +11,23 @@ export interface StoreOptions {
   readonly logger: Logger;
   /** Milliseconds since the epoch; default `Date.now`. */
   readonly now?: () => number;
+  /** Only reads, also what another process writes at the time; nothing is made or brought up to date. */
+  readonly readOnly?: boolean;
 }
 
 /** Opens the store; throws `GinnelError` when the database cannot be used. */
 export async function openStore(
   config: StoreConfig,
-  { logger, now = Date.now }: StoreOptions,
+  { logger, now = Date.now, readOnly = false }: StoreOptions,
 ): Promise<Store> {
-  const database = await openDatabase(config, { logger });
+  const database = await openDatabase(config, { logger, readOnly });
   try {
-    const applied = await migrate(database, { now });
-    if (applied.length > 0) logger.info("schema_migrated", { database: database.kind, versions: applied });
+    if (readOnly) {
+      await assertSchema(database);
+    } else {
+      const applied = await migrate(database, { now });
+      if (applied.length > 0) logger.info("schema_migrated", { database: database.kind, versions: applied });
+    }
   } catch (error) {
     await database.close();
     throw error;

@@ -45,6 +45,13 @@ Deno.test("audit verify finds a log cut off at its end by a head kept elsewhere"
   const before = await run("verify", "--config", ground.config);
   const [, head] = /head (\S+@600)\n$/.exec(before.out)!;
   intrude(ground, "DELETE FROM audit WHERE seq > 550");
+  const careless = await run("verify", "--config", ground.config);
+  assert.match(careless.out, /^Entry 551 .* the log ends before it/, "the database's own note is enough");
+  assert.equal(careless.code, 1);
+  intrude(
+    ground,
+    "UPDATE audit_head SET seq = 550, hash = (SELECT hash FROM audit WHERE seq = 550)",
+  );
   const blind = await run("verify", "--config", ground.config);
   assert.deepEqual([before.code, blind.code], [0, 0]);
   for (const source of [["--config", ground.config], ground.access("admin")]) {
@@ -125,6 +132,24 @@ Deno.test("audit makes no database where there is none, and says what a config l
   assert.equal(missing.code, 1);
   assert.match(missing.err, /there is no such file/);
   await assert.rejects(Deno.stat(`${ground.folder}/elsewhere`), Deno.errors.NotFound);
+});
+
+Deno.test("audit --config does not touch the database, nor bring it up to date", async () => {
+  await using ground = await startAuditGround(3);
+  await ground.store[Symbol.asyncDispose]();
+  await Deno.chmod(ground.database, 0o400);
+  const before = await Deno.readFile(ground.database);
+  for (const word of ["verify", "query"]) {
+    const { code, err } = await run(word, "--config", ground.config);
+    assert.equal(code, 0, err);
+  }
+  assert.deepEqual(await Deno.readFile(ground.database), before);
+  const db = new DatabaseSync(ground.database);
+  db.exec("DELETE FROM schema_migrations");
+  db.close();
+  const { code, err } = await run("verify", "--config", ground.config);
+  assert.equal(code, 1);
+  assert.match(err, /Start its controller once/);
 });
 
 Deno.test("audit refuses a command line that makes no sense", async () => {

@@ -1,6 +1,5 @@
 /** The audit log in the database of the controller that a config file describes, whether that controller runs or not. */
 
-import { GinnelError } from "../../base/errors.ts";
 import { SILENT_LOGGER } from "../../base/log.ts";
 import { ConfigError } from "../../config/errors.ts";
 import { loadConfig } from "../../config/parse_config.ts";
@@ -8,7 +7,7 @@ import { openStore } from "../../store/open_store.ts";
 import { databaseOf } from "../controller/database.ts";
 import type { AuditReader } from "./audit_reader.ts";
 
-/** Opens it; throws `ConfigError` when the config has no controller, and never makes a database. */
+/** Opens it; throws `ConfigError` when the config has no controller, and only reads. */
 export async function openAuditDatabase(configFile: string): Promise<AuditReader> {
   const config = await loadConfig(configFile);
   const settings = config.mode === "controller"
@@ -26,23 +25,15 @@ export async function openAuditDatabase(configFile: string): Promise<AuditReader
     }]);
   }
   const location = await databaseOf(settings);
-  if (location.kind === "sqlite") await assertThere(location.path);
-  const store = await openStore(location, { logger: SILENT_LOGGER });
+  const store = await openStore(location, { logger: SILENT_LOGGER, readOnly: true });
   return {
     place: location.kind === "sqlite" ? location.path : "the database",
+    head: async () => {
+      const head = await store.auditHead();
+      return head.seq > 0 ? head : undefined;
+    },
     entries: () => store.readAudit(),
     query: (query) => store.queryAudit(query),
     [Symbol.asyncDispose]: () => store[Symbol.asyncDispose](),
   };
-}
-
-async function assertThere(path: string): Promise<void> {
-  try {
-    await Deno.stat(path);
-  } catch (cause) {
-    throw new GinnelError("ERR_DATABASE_UNUSABLE", `Cannot open ${path}: there is no such file`, {
-      cause,
-      hint: "Name the config of a controller that has run, on its own machine",
-    });
-  }
 }

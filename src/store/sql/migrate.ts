@@ -5,7 +5,7 @@
 
 import { sql, type Transaction } from "kysely";
 import { GinnelError } from "../../base/errors.ts";
-import type { Database, DatabaseKind } from "./database.ts";
+import type { Database, DatabaseKind, Queries } from "./database.ts";
 import { type Migration, MIGRATIONS } from "./migrations.ts";
 import type { Tables } from "./schema.ts";
 
@@ -44,6 +44,20 @@ export async function migrateWithin(
   return missing.map(({ version }) => version);
 }
 
+/** Refuses a schema that is not this program's, and writes nothing. */
+export async function assertSchema(database: Database): Promise<void> {
+  let applied: number[];
+  try {
+    applied = await listVersions(database.reader);
+  } catch (cause) {
+    await database.reader.selectNoFrom((eb) => eb.lit(1).as("one")).execute();
+    throw olderSchema(cause);
+  }
+  const newer = applied.find((version) => !MIGRATIONS.some((known) => known.version === version));
+  if (newer !== undefined) throw newerSchema("this database", newer);
+  if (applied.length < MIGRATIONS.length) throw olderSchema();
+}
+
 /** Something was made by a newer program. */
 export function newerSchema(what: string, version: number): GinnelError {
   return new GinnelError("ERR_SCHEMA_NEWER", `Cannot use ${what}: its schema has version ${version}`, {
@@ -58,6 +72,17 @@ async function readVersions(kind: DatabaseKind, tx: Transaction<Tables>): Promis
       version INTEGER PRIMARY KEY, name TEXT NOT NULL, applied_at ${time} NOT NULL
     )`,
   ).execute(tx);
-  const rows = await tx.selectFrom("schema_migrations").select("version").orderBy("version").execute();
+  return await listVersions(tx);
+}
+
+async function listVersions(queries: Queries): Promise<number[]> {
+  const rows = await queries.selectFrom("schema_migrations").select("version").orderBy("version").execute();
   return rows.map(({ version }) => version);
+}
+
+function olderSchema(cause?: unknown): GinnelError {
+  return new GinnelError("ERR_SCHEMA_OLDER", "Cannot read this database: its schema is not up to date", {
+    cause,
+    hint: "Start its controller once: that brings it up to date",
+  });
 }

@@ -14,16 +14,16 @@ export type StoreConfig =
 /** How to open it. */
 export interface OpenDatabaseOptions {
   readonly logger: Logger;
-  /** SQLite: refuse a file that is not there; default: it is made. */
-  readonly mustExist?: boolean;
+  /** Write nothing, and refuse a file that is not there; default: it is made. */
+  readonly readOnly?: boolean;
 }
 
 /** Opens the database; throws `GinnelError` when it cannot be used. */
 export function openDatabase(
   config: StoreConfig,
-  { logger, mustExist = false }: OpenDatabaseOptions,
+  { logger, readOnly = false }: OpenDatabaseOptions,
 ): Promise<Database> {
   return config.kind === "sqlite"
-    ? openSqlite(config.path, { mustExist })
-    : openPostgres(config.url, { logger });
+    ? openSqlite(config.path, { readOnly })
+    : openPostgres(config.url, { logger, readOnly });
 }

@@ -20,9 +20,9 @@ const MIN_VERSION = 130_000;
 /** Connects; throws `GinnelError` when there is no usable server. */
 export async function openPostgres(
   url: string,
-  { logger }: { readonly logger: Logger },
+  { logger, readOnly = false }: { readonly logger: Logger; readonly readOnly?: boolean },
 ): Promise<Database> {
-  const db = new Kysely<Tables>({ dialect: new PostgresDialect(url) });
+  const db = new Kysely<Tables>({ dialect: new PostgresDialect(url, { readOnly }) });
   let version: number;
   try {
     const { rows } = await sql<{ version: string }>`SELECT current_setting('server_version_num') AS version`

@@ -33,14 +33,19 @@ const CLOSE_TIMEOUT = 5;
 /** Milliseconds until a query is given up whose connection says nothing any more. */
 const QUERY_TIMEOUT = 120_000;
 
-/** What a client is told of its one connection. */
-export interface PostgresClientEvents {
+/** A client's one connection. */
+export interface PostgresClientOptions {
+  /** The server refuses every write; default false. */
+  readonly readOnly?: boolean;
   readonly onClose: () => void;
   readonly onNotify?: (channel: string, text: string) => void;
 }
 
 /** A client of one connection, which it makes when it is used and makes again after a loss. */
-export function connectPostgres(url: string, { onClose, onNotify }: PostgresClientEvents): postgres.Sql {
+export function connectPostgres(
+  url: string,
+  { readOnly = false, onClose, onNotify }: PostgresClientOptions,
+): postgres.Sql {
   const options = {
     max: 1,
     max_lifetime: null,
@@ -57,6 +62,7 @@ export function connectPostgres(url: string, { onClose, onNotify }: PostgresClie
       // A controller that hangs must not keep the others from writing.
       idle_in_transaction_session_timeout: 30_000,
       lock_timeout: 20_000,
+      ...(readOnly && { default_transaction_read_only: true }),
     },
     types: {
       long: { to: 20, from: [20], serialize: String, parse: Number },
@@ -85,16 +91,18 @@ export async function closePostgres(client: postgres.Sql): Promise<void> {
   await client.end({ timeout: CLOSE_TIMEOUT });
 }
 
+type Connect = (onClose: () => void) => postgres.Sql;
+
 /** kysely's view of a PostgreSQL server. */
 export class PostgresDialect implements Dialect {
-  readonly #url: string;
+  readonly #connect: Connect;
 
-  constructor(url: string) {
-    this.#url = url;
+  constructor(url: string, { readOnly }: { readonly readOnly: boolean }) {
+    this.#connect = (onClose) => connectPostgres(url, { readOnly, onClose });
   }
 
   createDriver(): Driver {
-    return new PostgresDriver(this.#url);
+    return new PostgresDriver(this.#connect);
   }
 
   createQueryCompiler(): PostgresQueryCompiler {
@@ -113,14 +121,14 @@ export class PostgresDialect implements Dialect {
 
 /** The pool: idle connections, the last used first, and those who wait, in order. */
 class PostgresDriver implements Driver {
-  readonly #url: string;
+  readonly #connect: Connect;
   readonly #all: PostgresConnection[] = [];
   readonly #idle: PostgresConnection[] = [];
   readonly #waiting: PromiseWithResolvers<PostgresConnection>[] = [];
   #isClosed = false;
 
-  constructor(url: string) {
-    this.#url = url;
+  constructor(connect: Connect) {
+    this.#connect = connect;
   }
 
   init(): Promise<void> {
@@ -132,7 +140,7 @@ class PostgresDriver implements Driver {
     const idle = this.#idle.pop();
     if (idle !== undefined) return Promise.resolve(idle);
     if (this.#all.length < MAX_CONNECTIONS) {
-      const connection = new PostgresConnection(this.#url);
+      const connection = new PostgresConnection(this.#connect);
       this.#all.push(connection);
       return Promise.resolve(connection);
     }
@@ -169,7 +177,7 @@ class PostgresDriver implements Driver {
 }
 
 class PostgresConnection implements DatabaseConnection {
-  readonly #url: string;
+  readonly #connectTo: Connect;
   #client: postgres.Sql | undefined;
   readonly #discarded = new Set<Promise<void>>();
   /** Whether the connection that a transaction began on is still the same. */
@@ -177,8 +185,8 @@ class PostgresConnection implements DatabaseConnection {
   /** Ends the wait of the query under way. */
   #giveUp: ((error: Error) => void) | undefined;
 
-  constructor(url: string) {
-    this.#url = url;
+  constructor(connect: Connect) {
+    this.#connectTo = connect;
   }
 
   async executeQuery<R>(query: CompiledQuery): Promise<QueryResult<R>> {
@@ -254,12 +262,10 @@ class PostgresConnection implements DatabaseConnection {
   }
 
   #connect(): postgres.Sql {
-    const client = connectPostgres(this.#url, {
-      onClose: () => {
-        if (this.#client !== client) return;
-        this.#giveUp?.(new LostConnection());
-        this.#discard(client);
-      },
+    const client = this.#connectTo(() => {
+      if (this.#client !== client) return;
+      this.#giveUp?.(new LostConnection());
+      this.#discard(client);
     });
     return client;
   }

@@ -15,10 +15,10 @@ const LOOK_INTERVAL = 500;
 /** Who listens to which file, of all stores in this process: SQLite itself passes no messages on. */
 const HEARERS = new Set<{ readonly file: string; readonly hearer: DatabaseHearer }>();
 
-/** Opens the file, or makes it with mode 0600. */
+/** Opens the file, or makes it with mode 0600; `readOnly`: it is not made, and nothing is written to it. */
 export async function openSqlite(
   path: string,
-  { mustExist = false }: { readonly mustExist?: boolean } = {},
+  { readOnly = false }: { readonly readOnly?: boolean } = {},
 ): Promise<Database> {
   if (path === "" || path.startsWith(":memory:")) {
     throw new GinnelError("ERR_DATABASE_PATH", "Cannot keep a network in memory", {
@@ -28,11 +28,11 @@ export async function openSqlite(
   let writer: Kysely<Tables> | undefined;
   let reader: Kysely<Tables> | undefined;
   try {
-    if (!mustExist) await Deno.mkdir(dirname(path), { recursive: true, mode: 0o700 });
+    if (!readOnly) await Deno.mkdir(dirname(path), { recursive: true, mode: 0o700 });
     // SQLite gives the files beside it the mode of the first one.
-    (await Deno.open(path, { create: !mustExist, write: true, mode: 0o600 })).close();
-    writer = new Kysely<Tables>({ dialect: new SqliteDialect({ path, isReader: false }) });
-    reader = new Kysely<Tables>({ dialect: new SqliteDialect({ path, isReader: true }) });
+    (await Deno.open(path, readOnly ? { read: true } : { create: true, write: true, mode: 0o600 })).close();
+    writer = new Kysely<Tables>({ dialect: new SqliteDialect({ path, isReader: readOnly, readOnly }) });
+    reader = new Kysely<Tables>({ dialect: new SqliteDialect({ path, isReader: true, readOnly }) });
     await sql`SELECT count(*) FROM sqlite_master`.execute(writer);
     await sql`SELECT count(*) FROM sqlite_master`.execute(reader);
   } catch (error) {

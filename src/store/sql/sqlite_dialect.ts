@@ -36,6 +36,8 @@ export interface SqliteDialectOptions {
   readonly path: string;
   /** Refuse every write. */
   readonly isReader: boolean;
+  /** Open the file itself for reading only. */
+  readonly readOnly: boolean;
 }
 
 /** kysely's view of one connection to an SQLite file. */
@@ -130,9 +132,10 @@ class SqliteConnection implements DatabaseConnection {
   readonly #db: DatabaseSync;
   readonly #statements = new Map<string, StatementSync>();
 
-  constructor({ path, isReader }: SqliteDialectOptions) {
-    this.#db = new DatabaseSync(path);
+  constructor({ path, isReader, readOnly }: SqliteDialectOptions) {
+    this.#db = new DatabaseSync(path, { readOnly });
     this.#db.exec(`PRAGMA busy_timeout = ${BUSY_TIMEOUT}`);
+    if (readOnly) return;
     this.#db.exec("PRAGMA journal_mode = WAL");
     // FULL: a commit is on disk before it is acknowledged, also over a loss of power.
     this.#db.exec("PRAGMA synchronous = FULL");

@@ -84,6 +84,25 @@ const CASES: readonly { readonly name: string; run(config: StoreConfig): Promise
     },
   },
   {
+    name: "is left to others by a store that only reads: it refuses every write and any other schema",
+    async run(config) {
+      const read = () => openStore(config, { logger: SILENT_LOGGER, readOnly: true });
+      await withDatabase(config, (database) => migrate(database, { now: Date.now, migrations: [] }));
+      await assert.rejects(read(), { code: "ERR_SCHEMA_OLDER" });
+      await using writer = await openAgain(config);
+      await using reader = await read();
+      const alice = await createAgent(writer, "alice");
+      assert.equal((await reader.get("identity", alice.id))?.name, "alice");
+      await assert.rejects(createAgent(reader, "mallory"), /read-?only/);
+      await assert.rejects(reader.setSetting("key", "value"), /read-?only/);
+      await assert.rejects(reader.releaseAddress("alice"), /read-?only/);
+      assert.equal((await writer.list("identity", { limit: 10 })).total, 1);
+      const migrations = [...MIGRATIONS, NEXT];
+      await withDatabase(config, (database) => migrate(database, { now: Date.now, migrations }));
+      await assert.rejects(read(), { code: "ERR_SCHEMA_NEWER" });
+    },
+  },
+  {
     name: "lets one of several that start at once do it",
     async run(config) {
       const stores = await Promise.all(Array.from({ length: 4 }, () => openAgain(config)));
