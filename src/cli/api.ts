@@ -18,7 +18,7 @@ Makes one request to a controller's API and prints the JSON it answers with.
   --if-match ETAG        only if the resource is still as it was then
 
 ACCESS:
-  --controller NAME=URL  the controller; NAME is controller-1 unless its config says otherwise
+  --controller URL       the controller, such as https://controller.example.com:8441
   --ca FILE              the network's CA certificate, ca/ca.crt in the controller's folder
   --token-file FILE      file with an API token, mode 0600
   --identity FILE        an administrator's identity file, in place of all three

@@ -1,6 +1,5 @@
 /** `ginnel login`: a user's identity by an OpenID provider, in a browser here or at another device. */
 
-import { GinnelError } from "../base/errors.ts";
 import { readCaFile } from "../identity/ca_file.ts";
 import {
   homeOfController,
@@ -13,7 +12,7 @@ import type { CommandIo } from "./ca.ts";
 import { execute, EXIT, type Flags, requireFlag } from "./command.ts";
 
 const HELP = `Usage: ginnel login -o FILE --identity FILE [--provider NAME] [--device]
-       ginnel login -o FILE --controller NAME=URL --ca-hash HASH [--provider NAME] [--device]
+       ginnel login -o FILE --controller URL --ca-hash HASH [--provider NAME] [--device]
        ginnel login -o FILE --refresh
 
 Logs a user in at an OpenID provider of the network and writes an identity file for the agent. Prints an address to
@@ -21,7 +20,7 @@ open in a browser on this machine; with --device, an address and a code to enter
 
   -o, --output FILE      the identity file to write; what a refresh needs is written to FILE.login
   --identity FILE        an identity file that names the network's controllers, such as this device's, or FILE itself
-  --controller NAME=URL  a controller of the network, such as controller-1=https://controller.example.com:8441
+  --controller URL       a controller of the network, such as https://controller.example.com:8441
   --ca-hash HASH         the fingerprint of the network's CA, which comes with every enrolment token and provider page
   --provider NAME        which provider; may be left out where there is one
   --provider-ca FILE     CA certificates, PEM, for a provider whose certificate no public CA has issued
@@ -74,17 +73,10 @@ async function login(flags: Flags, io: CommandIo): Promise<number> {
 async function findHome(flags: Flags, signal: AbortSignal): Promise<LoginHome> {
   const place = textOf(flags, "controller");
   if (place === undefined) {
-    const path = requireFlag(flags, "identity", "FILE, or --controller NAME=URL --ca-hash HASH");
+    const path = requireFlag(flags, "identity", "FILE, or --controller URL --ca-hash HASH");
     return homeOfIdentity(await loadUserIdentity(path, Date.now()), path);
   }
-  const [, name, url] = /^([^=]+)=(https:\/\/.+)$/.exec(place) ?? [];
-  if (name === undefined || url === undefined || URL.parse(url) === null) {
-    throw new GinnelError(
-      "ERR_LOGIN_CONTROLLER",
-      `Cannot use --controller ${place}: it is not NAME=https://HOST:PORT`,
-    );
-  }
-  return await homeOfController({ name, url }, { caHash: requireFlag(flags, "ca-hash", "HASH"), signal });
+  return await homeOfController(place, { caHash: requireFlag(flags, "ca-hash", "HASH"), signal });
 }
 
 async function readRoots(path: string | undefined): Promise<readonly string[]> {

@@ -16,10 +16,20 @@ Deno.test("api sends its secret to nobody whom the CA does not vouch for", async
     heard.push(headers.get("authorization") ?? "");
     return new Response();
   });
-  const { code, err } = await run(["GET", "whoami", ...await access(server.place.url)]);
-  assert.equal(code, 1);
-  assert.match(err, /Cannot reach a controller/);
+  const [flag, named, ...rest] = await access(server.place.url);
+  for (const place of [named!, server.place.url]) {
+    const { code, err } = await run(["GET", "whoami", flag!, place, ...rest]);
+    assert.equal(code, 1);
+    assert.match(err, /Cannot reach a controller/);
+  }
   assert.deepEqual(heard, []);
+});
+
+Deno.test("api needs only the URL of a controller, whatever its name", async () => {
+  await using server = serve(await makeTls(CA, { name: "eu-west" }), () => Response.json({ here: true }));
+  const [flag, , ...rest] = await access(server.place.url);
+  const { code, out } = await run(["GET", "whoami", flag!, server.place.url, ...rest]);
+  assert.deepEqual([code, JSON.parse(out)], [0, { here: true }]);
 });
 
 Deno.test("api does not use a token file that others can read", async () => {

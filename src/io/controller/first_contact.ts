@@ -1,14 +1,17 @@
 /**
  * First contact with a controller: a device that knows only the fingerprint of the network's CA gets the CA itself from
- * the TLS handshake. Nothing is sent; what comes is worth nothing until its fingerprint is right.
+ * the TLS handshake, and one that knows only an address the controller's name. Nothing is sent; what comes is worth
+ * nothing until the fingerprint is right, and until a controller of that name was verified.
  */
 
 import { createHash } from "node:crypto";
 import { connect, type DetailedPeerCertificate } from "node:tls";
 import { errorMessage, GinnelError } from "../../base/errors.ts";
 import { withDeadline } from "../../base/async.ts";
+import { parseCertificate } from "../../identity/certificate.ts";
+import { IdentityError } from "../../identity/errors.ts";
 import { encodePem } from "../../identity/pem.ts";
-import { serverName } from "../../identity/spiffe_id.ts";
+import { parseSpiffeId, serverName } from "../../identity/spiffe_id.ts";
 import type { ControllerPlace } from "./https_client.ts";
 
 /** Whom to ask, and what to believe. */
@@ -21,6 +24,9 @@ export interface FirstContactOptions {
   readonly signal?: AbortSignal;
 }
 
+/** Milliseconds for a controller, unless told otherwise. */
+const DEFAULT_TIMEOUT_MS = 5_000;
+
 /** Most certificates looked at: a controller sends its own and those of the CA, which a rollover makes two. */
 const MAX_CHAIN_LENGTH = 8;
 
@@ -30,7 +36,7 @@ const MAX_CHAIN_LENGTH = 8;
  * answer but none shows that CA.
  */
 export async function fetchPinnedCa(options: FirstContactOptions): Promise<string> {
-  const { controllers, fingerprints, timeoutMs = 5_000, signal } = options;
+  const { controllers, fingerprints, timeoutMs = DEFAULT_TIMEOUT_MS, signal } = options;
   const faults: string[] = [];
   let isAnswered = false;
   for (const place of controllers) {
@@ -58,18 +64,61 @@ export async function fetchPinnedCa(options: FirstContactOptions): Promise<strin
   });
 }
 
+/**
+ * The controller at an address, by the name in its certificate. It may be anybody who calls itself so: an ordinary
+ * connection, which asks for that name under the network's CA, tells. Throws `ERR_CONTROLLER_URL` when it is none.
+ */
+export async function learnController(
+  url: string,
+  options: Pick<FirstContactOptions, "timeoutMs" | "signal"> = {},
+): Promise<ControllerPlace> {
+  const { timeoutMs = DEFAULT_TIMEOUT_MS, signal } = options;
+  let leaf: Uint8Array | undefined;
+  try {
+    const task = (ending: AbortSignal) => shownCertificates({ url }, ending);
+    [leaf] = await withDeadline(timeoutMs, task, signal === undefined ? {} : { signal });
+  } catch (cause) {
+    signal?.throwIfAborted();
+    throw new GinnelError(
+      "ERR_CONTROLLER_UNREACHABLE",
+      `Cannot reach a controller at ${url}: ${errorMessage(cause)}`,
+      { cause, hint: "Check that a controller runs and that its address is right" },
+    );
+  }
+  const name = leaf === undefined ? undefined : controllerName(leaf);
+  if (name !== undefined) return { name, url };
+  throw new GinnelError("ERR_CONTROLLER_URL", `Cannot use ${url}: whoever answers there is no controller`, {
+    hint: "Check the address: the controller's port is 8441 unless its config says otherwise",
+  });
+}
+
+/** The name of the controller whose certificate this is; undefined where it is not a controller's. */
+function controllerName(der: Uint8Array): string | undefined {
+  try {
+    const { uriNames } = parseCertificate(der);
+    const { kind, name } = parseSpiffeId(uriNames.length === 1 ? uriNames[0]! : "");
+    return kind === "controller" ? name : undefined;
+  } catch (error) {
+    if (error instanceof IdentityError) return undefined;
+    throw error;
+  }
+}
+
 function fingerprintOf(der: Uint8Array): string {
   return createHash("sha256").update(der).digest("base64url");
 }
 
 /** The certificates a server shows in its handshake, whoever it is. */
-function shownCertificates(place: ControllerPlace, signal: AbortSignal): Promise<readonly Uint8Array[]> {
+function shownCertificates(
+  place: { readonly url: string; readonly name?: string },
+  signal: AbortSignal,
+): Promise<readonly Uint8Array[]> {
   const url = new URL(place.url);
   return new Promise((resolve, reject) => {
     const socket = connect({
       host: url.hostname.replace(/^\[|\]$/g, ""),
       port: url.port === "" ? 443 : Number(url.port),
-      servername: serverName("controller", place.name),
+      ...(place.name !== undefined && { servername: serverName("controller", place.name) }),
       ALPNProtocols: ["http/1.1"],
       // The one place where anybody is talked to: what is learnt is compared with the fingerprint, and nothing is said.
       rejectUnauthorized: false,

@@ -5,16 +5,16 @@ import { parseCertificatesPem } from "../../identity/certificate.ts";
 import { type Identity, loadIdentity } from "../../identity/identity_file.ts";
 import { createProof } from "../../identity/proof.ts";
 import { readPublicFile, readSecretFile } from "../../identity/secret_file.ts";
+import { findController, parseController } from "../../io/controller/find_controller.ts";
 import {
   ControllerHttp,
-  type ControllerPlace,
   type ControllerRequest,
   type ControllerResponse,
 } from "../../io/controller/https_client.ts";
 
 /** What the command line says; each part may come from the identity file instead, where there is one. */
 export interface AdminAccess {
-  /** `NAME=URL`, or a URL alone where the name is known or the usual one. */
+  /** `NAME=URL`, or a URL alone: the name is then known from the identity file, or learnt from the controller. */
   readonly controller?: string | undefined;
   /** File with the network's CA certificates, PEM. */
   readonly ca?: string | undefined;
@@ -23,9 +23,6 @@ export interface AdminAccess {
   /** File with an API token, mode 0600. */
   readonly tokenFile?: string | undefined;
 }
-
-/** The name a controller has unless its config gives another. */
-const USUAL_NAME = "controller-1";
 
 /** Times a request is made again that came too fast. */
 const MAX_RETRIES = 5;
@@ -44,7 +41,11 @@ export class AdminClient implements Disposable {
   /** Reads the files that are named; throws `ERR_ADMIN_ACCESS` when something is missing to reach a controller. */
   static async open(access: AdminAccess): Promise<AdminClient> {
     const identity = access.identity === undefined ? undefined : await loadIdentity(access.identity);
-    const controllers = controllersOf(access.controller, identity);
+    const known = identity?.network?.controllers ?? [];
+    const written = access.controller === undefined ? undefined : parseController(access.controller);
+    if (written === undefined && known.length === 0) {
+      throw missing("which controller", "Give --controller URL");
+    }
     const roots = await rootsOf(access.ca, identity);
     const token = access.tokenFile === undefined
       ? undefined
@@ -52,6 +53,7 @@ export class AdminClient implements Disposable {
     if (token === undefined && identity === undefined) {
       throw missing("who asks", "Give --token-file FILE, or --identity FILE of an administrator");
     }
+    const controllers = written === undefined ? known : [await findController(written, { known })];
     const authorization = (audience: string) =>
       token === undefined
         ? createProof({ identity: identity!, audience, now: Date.now() })
@@ -89,21 +91,6 @@ export function describeRefusal({ status, json }: ControllerResponse): string {
     ? errors.map(({ field, message }: { field?: unknown; message?: unknown }) => `${field}: ${message}`)
     : [];
   return [`${status} ${title ?? "refused"}`, ...(detail === undefined ? [] : [detail]), ...fields].join("; ");
-}
-
-function controllersOf(text: string | undefined, identity: Identity | undefined): readonly ControllerPlace[] {
-  const known = identity?.network?.controllers ?? [];
-  if (text === undefined) {
-    if (known.length > 0) return known;
-    throw missing("which controller", "Give --controller NAME=URL");
-  }
-  const [, name, url = ""] = /^(?:([a-z0-9-]{1,63})=)?(https:\/\/.+)$/.exec(text) ?? [];
-  if (!URL.canParse(url)) {
-    throw missing(`a controller in ${JSON.stringify(text)}`, "Write NAME=https://HOST:PORT");
-  }
-  const { origin } = new URL(url);
-  const namesake = known.find((place) => new URL(place.url).origin === origin);
-  return [{ name: name ?? namesake?.name ?? USUAL_NAME, url: origin }];
 }
 
 async function rootsOf(file: string | undefined, identity: Identity | undefined): Promise<readonly string[]> {

@@ -5,6 +5,7 @@ import { parseCertificatesPem } from "../../identity/certificate.ts";
 import { type Identity, parseIdentity, readIdentityParts } from "../../identity/identity_file.ts";
 import { parseTrustDomainUri } from "../../identity/spiffe_id.ts";
 import { readSecretFile } from "../../identity/secret_file.ts";
+import { findController, parseController } from "../../io/controller/find_controller.ts";
 import { fetchPinnedCa } from "../../io/controller/first_contact.ts";
 import type { ControllerPlace } from "../../io/controller/https_client.ts";
 
@@ -16,12 +17,12 @@ export interface LoginHome {
   readonly roots: readonly string[];
 }
 
-/** Finds the network behind one controller, whose CA must have this fingerprint. */
+/** Finds the network behind one controller, `URL` or `NAME=URL`, whose CA must have this fingerprint. */
 export async function homeOfController(
-  controller: ControllerPlace,
+  controller: string,
   { caHash, signal }: { readonly caHash: string; readonly signal: AbortSignal },
 ): Promise<LoginHome> {
-  const controllers = [controller];
+  const controllers = [await findController(parseController(controller), { signal })];
   const root = await fetchPinnedCa({ controllers, fingerprints: [caHash], signal });
   const [uri] = parseCertificatesPem(root)[0]!.uriNames;
   if (uri === undefined) {
@@ -38,7 +39,7 @@ export function homeOfIdentity(identity: Identity, path: string): LoginHome {
   const controllers = identity.network?.controllers ?? [];
   if (controllers.length === 0) {
     throw new GinnelError("ERR_LOGIN_NO_CONTROLLER", `Cannot log in with ${path}: it names no controller`, {
-      hint: "Name one with --controller NAME=URL --ca-hash HASH",
+      hint: "Name one with --controller URL --ca-hash HASH",
     });
   }
   const { domain, roots } = identity.trust;
