@@ -15,14 +15,15 @@ Checks that nobody changed the audit log, or shows what it says, newest first.
 
 SOURCE, one of:
   --config FILE          config of the controller on this machine; its database is read directly
-  --controller NAME=URL  a controller's API, with
+  --controller URL       a controller's API, with
     --ca FILE              the network's CA certificate, and
     --token-file FILE      file with an API token
   --identity FILE        an administrator's identity file, which says all that
 
 verify:
-  --head HASH@SEQ        a head written down earlier: without one a log cut off at its end looks whole.
-                         Controllers log theirs each hour as audit_head
+  --head HASH@SEQ        a head written down earlier: without one a log looks whole to whoever cut off its
+                         end and set the database's own note of it back. Controllers log theirs each hour
+                         as audit_head
 
 query:
   --since TIME           from then on; 2026-01-31T12:00:00Z, or a time ago: 15m, 24h, 7d
@@ -91,6 +92,9 @@ export function auditCommand(args: string[], io: CommandIo): Promise<number> {
 async function verify(flags: Flags, io: CommandIo): Promise<number> {
   const heads = readHeads(flags["head"]);
   await using reader = await openReader(flags);
+  // The database's own note comes last: of two that name one entry, that from elsewhere must count.
+  const noted = await reader.head();
+  if (noted !== undefined && !heads.some(({ seq }) => seq === noted.seq)) heads.push(noted);
   let told = 0;
   const verdict = await verifyChain(reader.entries(), {
     heads,
@@ -133,7 +137,7 @@ function openReader(flags: Flags): Promise<AuditReader> {
     return openAuditDatabase(config);
   }
   if (controller === undefined && identity === undefined) {
-    throw new UsageError("Missing --config FILE, --controller NAME=URL or --identity FILE");
+    throw new UsageError("Missing --config FILE, --controller URL or --identity FILE");
   }
   return openAuditApi({ controller, ca, identity, tokenFile });
 }

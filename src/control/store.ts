@@ -231,6 +231,8 @@ export interface Store extends AsyncDisposable {
   appendAudit(facts: readonly AuditFact[]): Promise<void>;
   /** Newest first. */
   queryAudit(query: AuditQuery): Promise<readonly AuditEntry[]>;
+  /** Where the log stands by the database's own note of it, which an entry that was taken off the end leaves behind. */
+  auditHead(): Promise<{ readonly seq: number; readonly hash: string }>;
   /** All entries in order, in batches, for verification. */
   readAudit(options?: { readonly from?: number }): AsyncIterable<readonly AuditEntry[]>;
   /** Inserts or replaces. */

@@ -29,6 +29,7 @@ export async function openAuditApi(access: AdminAccess): Promise<AuditReader> {
   const client = await AdminClient.open(access);
   return {
     place: "the controller",
+    head: () => Promise.resolve(undefined),
     entries: () => readAll(client),
     query: (query) => readMatching(client, query),
     [Symbol.asyncDispose]: () => Promise.resolve(client[Symbol.dispose]()),

@@ -68,6 +68,12 @@ export class AuditLog {
     return (await rows.execute()).map(toEntry);
   }
 
+  /** Number and hash of the last entry as noted when it was written; 0 for an empty log. */
+  async head(): Promise<{ readonly seq: number; readonly hash: string }> {
+    return await this.#database.reader.selectFrom("audit_head").select(["seq", "hash"]).where("id", "=", 1)
+      .executeTakeFirstOrThrow();
+  }
+
   /** All in order; what is appended meanwhile comes too. */
   async *read(from = 1): AsyncGenerator<AuditEntry[]> {
     for (let next = from;;) {

@@ -189,6 +189,10 @@ export class SqlStore implements Store {
     return this.#audit.query(query);
   }
 
+  auditHead(): Promise<{ readonly seq: number; readonly hash: string }> {
+    return this.#audit.head();
+  }
+
   readAudit({ from }: { readonly from?: number } = {}): AsyncIterable<readonly AuditEntry[]> {
     return this.#audit.read(from);
   }
