@@ -40,6 +40,9 @@ const FORMAT = 1;
 const MAX_STATE_LENGTH = 256 << 20;
 const MAX_VIEW_LENGTH = 8 << 20;
 
+/** Milliseconds between notes of when a controller was last heard of, while nothing else is written. */
+const HEARD_INTERVAL = 10_000;
+
 /** Views kept: those that changed last. */
 const MAX_VIEWS = 10_000;
 
@@ -49,6 +52,8 @@ export class SnapshotCache implements AsyncDisposable {
   readonly #options: SnapshotCacheOptions;
   #state: CachedNetwork | undefined;
   readonly #views = new Map<string, string>();
+  #heardAt: number | undefined;
+  #heardWritten = 0;
   #timer: ReturnType<typeof setTimeout> | undefined;
   #writing: Promise<void> = Promise.resolve();
   #isClosed = false;
@@ -66,7 +71,10 @@ export class SnapshotCache implements AsyncDisposable {
   }
 
   /** What was kept; undefined when there is nothing that can be read. */
-  async load(): Promise<(CachedNetwork & { readonly views: ReadonlyMap<string, string> }) | undefined> {
+  async load(): Promise<
+    | (CachedNetwork & { readonly views: ReadonlyMap<string, string>; readonly heardAt: number | undefined })
+    | undefined
+  > {
     try {
       await this.#sweep();
       const text = await readBounded(this.#statePath, MAX_STATE_LENGTH);
@@ -78,6 +86,7 @@ export class SnapshotCache implements AsyncDisposable {
         state: stateFromJson(state),
         network: typeof network === "string" ? network : undefined,
         views: await this.#loadViews(),
+        heardAt: await this.#loadHeard(),
       };
     } catch (error) {
       const detail = errorMessage(error).slice(0, 200);
@@ -98,6 +107,12 @@ export class SnapshotCache implements AsyncDisposable {
     this.#schedule();
   }
 
+  /** Notes now and then when a controller was last heard of, milliseconds since the epoch: what is kept is as old. */
+  heard(time: number): void {
+    this.#heardAt = time;
+    if (Math.abs(time - this.#heardWritten) >= HEARD_INTERVAL) this.#schedule();
+  }
+
   /** Resolves when all that was to be kept is on disk. */
   async flush(): Promise<void> {
     clearTimeout(this.#timer);
@@ -116,6 +131,10 @@ export class SnapshotCache implements AsyncDisposable {
     return join(this.#folder, "network.json");
   }
 
+  get #heardPath(): string {
+    return join(this.#folder, "heard.json");
+  }
+
   #schedule(): void {
     if (this.#isClosed) return;
     this.#timer ??= setTimeout(() => void this.flush(), this.#options.delay ?? 500);
@@ -131,12 +150,13 @@ export class SnapshotCache implements AsyncDisposable {
         if (this.#state === known) this.#state = undefined;
       }
       for (const [identity, jws] of [...this.#views]) {
-        const text = JSON.stringify({ format: FORMAT, identity, jws });
-        // Views are many and come again: a torn one costs nothing, waiting for the disk each time would.
-        const path = this.#viewPath(identity);
-        await Deno.writeTextFile(`${path}.tmp`, text, { mode: 0o600 });
-        await Deno.rename(`${path}.tmp`, path);
+        await replaceQuickly(this.#viewPath(identity), JSON.stringify({ format: FORMAT, identity, jws }));
         if (this.#views.get(identity) === jws) this.#views.delete(identity);
+      }
+      const heardAt = this.#heardAt;
+      if (heardAt !== undefined && heardAt !== this.#heardWritten) {
+        await replaceQuickly(this.#heardPath, JSON.stringify({ format: FORMAT, heardAt }));
+        this.#heardWritten = heardAt;
       }
       this.#hasFailed = false;
     } catch (error) {
@@ -161,6 +181,16 @@ export class SnapshotCache implements AsyncDisposable {
     }
   }
 
+  async #loadHeard(): Promise<number | undefined> {
+    try {
+      const { format, heardAt } = JSON.parse(await readBounded(this.#heardPath, 1_024) ?? "{}");
+      return format === FORMAT && typeof heardAt === "number" ? heardAt : undefined;
+    } catch {
+      // Torn: nobody knows then.
+      return undefined;
+    }
+  }
+
   async #loadViews(): Promise<ReadonlyMap<string, string>> {
     const files: { readonly path: string; readonly time: number }[] = [];
     for await (const { name, isFile } of Deno.readDir(join(this.#folder, "views"))) {
@@ -180,6 +210,12 @@ export class SnapshotCache implements AsyncDisposable {
     }
     return views;
   }
+}
+
+/** For what comes again: a torn file costs nothing, waiting for the disk each time would. */
+async function replaceQuickly(path: string, text: string): Promise<void> {
+  await Deno.writeTextFile(`${path}.tmp`, text, { mode: 0o600 });
+  await Deno.rename(`${path}.tmp`, path);
 }
 
 async function readBounded(path: string, maxLength: number): Promise<string | undefined> {

@@ -71,9 +71,11 @@ Deno.test("what was kept is there again, for its owner only", () =>
       cache.save(KNOWN);
       cache.saveViews([{ identity: "spiffe://d/agent/a", jws: "old" }]);
       cache.saveViews([{ identity: "spiffe://d/agent/a", jws: "new" }]);
+      cache.heard(1_700_000_000_000);
     }
     await using cache = await open(folder);
-    assert.deepEqual(await cache.load(), { ...KNOWN, views: new Map([["spiffe://d/agent/a", "new"]]) });
+    const views = new Map([["spiffe://d/agent/a", "new"]]);
+    assert.deepEqual(await cache.load(), { ...KNOWN, views, heardAt: 1_700_000_000_000 });
     const modes = async (path: string) => (await Deno.stat(path)).mode! & 0o777;
     assert.equal(await modes(join(folder, "network.json")), 0o600);
     for (const { name } of Deno.readDirSync(join(folder, "views"))) {

@@ -26,10 +26,17 @@ export interface KnownNetwork {
 export interface FollowerCache {
   /** Undefined when there is nothing, or nothing that can be read. */
   load(): Promise<
-    (KnownNetwork & { readonly views: ReadonlyMap<string, string> }) | undefined
+    | (KnownNetwork & {
+      readonly views: ReadonlyMap<string, string>;
+      /** When a controller was last heard of, milliseconds since the epoch. */
+      readonly heardAt: number | undefined;
+    })
+    | undefined
   >;
   save(known: KnownNetwork): void;
   saveViews(views: readonly { readonly identity: string; readonly jws: string }[]): void;
+  /** Told at each event. */
+  heard(time: number): void;
 }
 
 /** What changed. */
@@ -63,7 +70,7 @@ export interface FollowerStatus {
   /** Whether a controller tells what changes. */
   readonly connected: boolean;
   readonly revision: number;
-  /** Milliseconds since a controller was heard of; from the disk: undefined. */
+  /** Milliseconds since a controller was heard of; undefined: what is known came from the disk, which does not tell. */
   readonly ageMs: number | undefined;
   /** Why it is not connected, for people. */
   readonly problem?: string;
@@ -224,6 +231,7 @@ export class NetworkFollower implements AsyncDisposable {
       logger.warn("network_cache_of_another_network", { trustDomain: cached.state.trustDomain });
     } else if (cached !== undefined) {
       this.#take(cached);
+      this.#heardAt = cached.heardAt;
       for (const [identity, jws] of cached.views) this.#views.remember(identity, jws);
     }
     this.#running = this.#run();
@@ -283,6 +291,7 @@ export class NetworkFollower implements AsyncDisposable {
         onHeard();
         this.#heardAt = this.#options.now();
         this.#handle(event);
+        this.#options.cache?.heard(this.#heardAt);
         if (!this.#isConnected && this.#known !== undefined) this.#connected(stream);
       }
       stream.signal.throwIfAborted();

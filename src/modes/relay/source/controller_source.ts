@@ -119,7 +119,7 @@ export class ControllerSource implements NetworkSource {
 
   get problems(): readonly string[] {
     const { connected, ageMs } = this.#follower.status();
-    const age = ageMs === undefined ? "older than this start" : `${Math.round(ageMs / 1_000)} s old`;
+    const age = ageMs === undefined ? "of unknown age" : `${Math.round(ageMs / 1_000)} s old`;
     return [
       ...(connected ? [] : [`no controller reached, what is known is ${age}`]),
       ...[this.#reporter.problem].filter((problem) => problem !== undefined),
