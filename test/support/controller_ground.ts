@@ -174,9 +174,8 @@ export class ControllerGround implements AsyncDisposable {
 
   /** Enrols and starts a relay that follows the controllers; resolves when it serves. */
   async relay(options: RelayOptions & GroundNodeOptions = {}): Promise<RelayNode & Enrolled> {
-    const { name = `relay-${this.#relays.size + 1}`, port = freePort(), config = {}, roleAttributes = [] } =
-      options;
-    const enrolled = await this.enrol("relay", name, { roleAttributes, address: `127.0.0.1:${port}` });
+    const { name = `relay-${this.#relays.size + 1}`, port = freePort(), config = {} } = options;
+    const enrolled = await this.#identity("relay", name, { address: `127.0.0.1:${port}`, ...options });
     const audit = `${this.folder}/${name}.audit.jsonl`;
     const { node, process } = await this.#start(name, {
       mode: "relay",
@@ -326,11 +325,12 @@ export class ControllerGround implements AsyncDisposable {
 
   /** The identity a node runs as. */
   async #identity(
-    kind: "connector" | "agent",
+    kind: "relay" | "connector" | "agent",
     name: string,
-    { identity, roleAttributes = [] }: GroundNodeOptions,
+    { identity, roleAttributes = [], address }: GroundNodeOptions & { readonly address?: string },
   ): Promise<Enrolled> {
-    if (identity === undefined) return await this.enrol(kind, name, { roleAttributes });
+    const shared = { roleAttributes, ...(address === undefined ? {} : { address }) };
+    if (identity === undefined) return await this.enrol(kind, name, shared);
     const path = `${this.folder}/${name}.identity.json`;
     // Two nodes that run as one identity each keep their own file, as on two machines.
     if (path !== identity.path) await writeSecretFile(path, await Deno.readTextFile(identity.path));
