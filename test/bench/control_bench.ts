@@ -12,6 +12,10 @@ import type { ControllerGround } from "../support/controller_ground.ts";
 import { eventually } from "../support/eventually.ts";
 import { askName, connectNamed, NamedUpstream } from "../support/named_upstream.ts";
 import { type AgentNode, Network } from "../support/network.ts";
+import { storeLargeNetwork } from "./large_network.ts";
+
+/** Trust domain of the ground. */
+const GROUND_DOMAIN = "test.example";
 
 /** Relays in the rows about several of them. */
 const RELAYS = 3;
@@ -26,15 +30,19 @@ const CLIENTS = 8;
 /** Addresses of the measured clients that are held at once; the oldest are given back. */
 const HELD = 1_000;
 
-/** Three relays on a controller, a flow over each, and the policy that allows them. */
+/** Three relays on a controller of a large network, a flow over each, and the policy that allows them. */
 export class ChangeGround implements AsyncDisposable {
   readonly #ground: ControllerGround;
+  readonly #database: { readonly kind: "postgres"; readonly url: string } | undefined;
   readonly #upstream = new NamedUpstream("reached");
   readonly #agents: AgentNode[] = [];
 
   /** Takes the ground over. */
-  static async create(ground: ControllerGround): Promise<ChangeGround> {
-    const change = new ChangeGround(ground);
+  static async create(
+    ground: ControllerGround,
+    database?: { readonly kind: "postgres"; readonly url: string },
+  ): Promise<ChangeGround> {
+    const change = new ChangeGround(ground, database);
     try {
       await change.#start();
     } catch (error) {
@@ -44,8 +52,12 @@ export class ChangeGround implements AsyncDisposable {
     return change;
   }
 
-  private constructor(ground: ControllerGround) {
+  private constructor(
+    ground: ControllerGround,
+    database: { readonly kind: "postgres"; readonly url: string } | undefined,
+  ) {
     this.#ground = ground;
+    this.#database = database;
   }
 
   /**
@@ -57,8 +69,8 @@ export class ChangeGround implements AsyncDisposable {
       name: "bench-dial",
       type: "Dial",
       semantic: "AnyOf",
-      identityRoles: ["#all"],
-      serviceRoles: ["#all"],
+      identityRoles: ["#bench"],
+      serviceRoles: ["@web"],
     });
     const flows = await Promise.all(
       this.#agents.map((agent) => eventually(() => connectNamed(agent.forward("web")))),
@@ -77,21 +89,30 @@ export class ChangeGround implements AsyncDisposable {
 
   async #start(): Promise<void> {
     const ground = this.#ground;
+    const location = this.#database ?? { kind: "sqlite", path: `${ground.controllers[0]!.data}/ginnel.db` };
+    const store = await openStore(location, { logger: SILENT_LOGGER });
+    await storeLargeNetwork(store, GROUND_DOMAIN);
+    await store[Symbol.asyncDispose]();
     await ground.make("/services", { name: "web" });
     await ground.make("/service-policies", {
       name: "bench-bind",
       type: "Bind",
       semantic: "AnyOf",
-      identityRoles: ["#all"],
-      serviceRoles: ["#all"],
+      identityRoles: ["#bench"],
+      serviceRoles: ["@web"],
     });
     const relays = [];
     for (let n = 1; n <= RELAYS; n++) relays.push(await ground.relay({ name: `relay-${n}`, separate: true }));
-    await ground.connector({ services: { web: this.#upstream.upstream }, separate: true });
+    await ground.connector({
+      services: { web: this.#upstream.upstream },
+      roleAttributes: ["bench"],
+      separate: true,
+    });
     for (const { name, port } of relays) {
       const agent = await ground.agent({
         name: `agent-at-${name}`,
         forwards: ["web"],
+        roleAttributes: ["bench"],
         separate: true,
         untilConnected: false,
         config: { relays: [{ name, address: `127.0.0.1:${port}` }] },

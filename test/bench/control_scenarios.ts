@@ -102,7 +102,7 @@ function enrolments(kind: Kind): Scenario {
       };
     },
   }], async (resources) => {
-    ground = resources.use(await controllerOn(kind, resources));
+    ground = resources.use((await controllerOn(kind, resources)).controller);
   });
 }
 
@@ -126,7 +126,8 @@ function changes(kind: Kind): Scenario {
       };
     },
   }], async (resources) => {
-    ground = resources.use(await ChangeGround.create(await controllerOn(kind, resources)));
+    const { controller, database } = await controllerOn(kind, resources);
+    ground = resources.use(await ChangeGround.create(controller, database));
   });
 }
 
@@ -155,10 +156,11 @@ function addresses(): Scenario {
   });
 }
 
-async function controllerOn(kind: Kind, resources: AsyncDisposableStack): Promise<ControllerGround> {
-  if (kind === "sqlite") return await ControllerGround.create();
+async function controllerOn(kind: Kind, resources: AsyncDisposableStack) {
+  if (kind === "sqlite") return { controller: await ControllerGround.create(), database: undefined };
   const server = resources.use(await PostgresServer.start({ isDurable: true }));
-  return await ControllerGround.create({ database: { kind, url: await server.createDatabase() } });
+  const database = { kind, url: await server.createDatabase() } as const;
+  return { controller: await ControllerGround.create({ database }), database };
 }
 
 function scenario(

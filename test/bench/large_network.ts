@@ -10,7 +10,8 @@ import type {
   NetworkService,
   NetworkState,
 } from "../../src/core/network/state.ts";
-import type { ServicePolicySpec } from "../../src/core/network/resources.ts";
+import type { IdentitySpec, ServicePolicySpec, ServiceSpec } from "../../src/core/network/resources.ts";
+import type { Store } from "../../src/control/store.ts";
 
 /** Trust domain of the large network. */
 export const LARGE_DOMAIN = "bench.example";
@@ -56,6 +57,34 @@ export function largeNetwork(): NetworkState {
     })),
     servicePolicies: table(POLICIES, "policy", policyOf),
   };
+}
+
+/** Puts the large network into a store, beside what is there. */
+export async function storeLargeNetwork(store: Store, trustDomain: string): Promise<void> {
+  const { identities, services, servicePolicies } = largeNetwork();
+  const tags = {};
+  await store.transaction(async (tx) => {
+    for (const { name, spec: { type, roleAttributes } } of identities.values()) {
+      const spec: IdentitySpec = {
+        type,
+        spiffeId: `spiffe://${trustDomain}/${type}/${name}`,
+        roleAttributes,
+        derivedAttributes: [],
+        disabled: false,
+        adminRole: null,
+        origin: "enrolment",
+        externalId: null,
+        address: null,
+        tags,
+      };
+      await tx.create("identity", { name, spec });
+    }
+    for (const { name, spec: { roleAttributes } } of services.values()) {
+      const spec: ServiceSpec = { configs: [], encryptionRequired: true, roleAttributes, tags };
+      await tx.create("service", { name, spec });
+    }
+    for (const { name, spec } of servicePolicies.values()) await tx.create("service-policy", { name, spec });
+  });
 }
 
 function policyOf(index: number): NamedSpec<ServicePolicySpec> {

@@ -14,7 +14,7 @@ import { compilePolicy, type PolicySnapshot } from "../../core/policy/snapshot.t
 import type { Notice, Store } from "../store.ts";
 import type { NetworkPublisher } from "../views/network_publisher.ts";
 import type { ViewService } from "../views/view_service.ts";
-import { HEARTBEAT_MS, type SyncPosition } from "./events.ts";
+import { HEARTBEAT_DEADLINE_MS, HEARTBEAT_MS, type SyncPosition } from "./events.ts";
 import { FeedStream } from "./feed_stream.ts";
 import { sessionAtRelay } from "./session_key.ts";
 import { NetworkModel, type NetworkSurroundings, RELAY_KINDS } from "./network_model.ts";
@@ -65,6 +65,8 @@ export class Feed implements AsyncDisposable {
   #policy: PolicySnapshot | undefined;
   /** SPIFFE IDs of all enabled identities. */
   #known: ReadonlySet<string> = new Set();
+  /** When the database was last read. */
+  #readAt: number;
   #isStale = false;
   #isClosed = false;
   #pulling: Promise<void> | undefined;
@@ -81,6 +83,7 @@ export class Feed implements AsyncDisposable {
     this.#options = options;
     this.#epoch = parts.epoch;
     this.#model = parts.model;
+    this.#readAt = options.now();
     const { store } = options;
     this.#stopListening = [
       store.onChange(() => void this.refresh()),
@@ -183,6 +186,7 @@ export class Feed implements AsyncDisposable {
       this.#isStale = false;
       try {
         await this.#read();
+        this.#readAt = this.#options.now();
       } catch (error) {
         // The next change or the next poll tries again; relays go on with what they have.
         this.#options.logger.error("feed_read_failed", { detail: errorMessage(error) });
@@ -194,11 +198,11 @@ export class Feed implements AsyncDisposable {
   async #read(): Promise<void> {
     const { store, surroundings, now } = this.#options;
     const before = this.state.revision;
-    const [epoch, news, revoked] = [
-      await store.getSetting(EPOCH_SETTING),
-      await store.changesSince(before),
-      await store.revokedSerials(now()),
-    ];
+    const [epoch, news, revoked] = await Promise.all([
+      store.getSetting(EPOCH_SETTING),
+      store.changesSince(before),
+      store.revokedSerials(now()),
+    ]);
     if (this.#isClosed) return;
     if (news === undefined || news.revision < before || epoch !== this.#epoch) {
       this.#epoch = epoch ?? await store.initSetting(EPOCH_SETTING, crypto.randomUUID());
@@ -279,7 +283,13 @@ export class Feed implements AsyncDisposable {
   }
 
   #beat(): void {
-    for (const stream of this.#streams()) stream.heartbeat(this.#options.now());
+    const time = this.#options.now();
+    // A controller cut off from its database knows no more than its relays do: another one may.
+    const isCutOff = time - this.#readAt > HEARTBEAT_DEADLINE_MS;
+    for (const stream of this.#streams()) {
+      if (isCutOff) stream.close();
+      else stream.heartbeat(time);
+    }
   }
 
   *#streams(): Iterable<FeedStream> {

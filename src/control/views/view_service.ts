@@ -39,6 +39,9 @@ export interface ViewSubscriber {
 /** Views signed at once, each for about half a millisecond: between two rounds other work gets its turn. */
 const BATCH = 8;
 
+/** Milliseconds between a change and its views. */
+const UPDATE_PAUSE_MS = 10;
+
 /** Views of one network. */
 export class ViewService implements Disposable {
   readonly #options: ViewServiceOptions;
@@ -48,6 +51,8 @@ export class ViewService implements Disposable {
   readonly #due = new Set<string>();
   readonly #closing = new AbortController();
   readonly #timer: ReturnType<typeof setInterval>;
+  /** The newest policy, which was not taken in yet. */
+  #update: ViewUpdate | undefined;
   #revision = 0;
   #hasPolicy = false;
   #working: Promise<void> | undefined;
@@ -59,11 +64,12 @@ export class ViewService implements Disposable {
   }
 
   /** Takes a new policy; views that it changes follow. */
-  update({ policy, revision, known, changed }: ViewUpdate): void {
-    this.#revision = revision;
-    this.#hasPolicy = true;
-    this.#compiler.update(policy, { known, changed });
-    this.#review(this.#wanted.keys());
+  update(update: ViewUpdate): void {
+    const waiting = this.#update;
+    this.#update = waiting === undefined
+      ? update
+      : { ...update, changed: join(waiting.changed, update.changed) };
+    this.#working ??= this.#work();
   }
 
   /** Signs all views anew, as with a new authority. */
@@ -125,7 +131,8 @@ export class ViewService implements Disposable {
   async #work(): Promise<void> {
     // What relays enforce goes out before what they pass on.
     await sleep(0);
-    while (this.#due.size > 0) {
+    while (!this.#closing.signal.aborted && (this.#update !== undefined || this.#due.size > 0)) {
+      if (this.#update !== undefined) await this.#takeUpdate();
       const batch: Promise<Signed | undefined>[] = [];
       for (const identity of this.#due) {
         if (batch.length >= BATCH) break;
@@ -139,6 +146,21 @@ export class ViewService implements Disposable {
       }
     }
     this.#working = undefined;
+  }
+
+  async #takeUpdate(): Promise<void> {
+    // Relays on the same machine work out the change meanwhile, and several changes in a row become one here.
+    const { signal } = this.#closing;
+    await sleep(UPDATE_PAUSE_MS, { signal }).catch(() => undefined);
+    const { policy, revision, known, changed } = this.#update!;
+    this.#update = undefined;
+    for (const _step of this.#compiler.updateInSteps(policy, { known, changed })) {
+      if (signal.aborted) return;
+      await sleep(0);
+    }
+    this.#revision = revision;
+    this.#hasPolicy = true;
+    for (const identity of this.#wanted.keys()) this.#due.add(identity);
   }
 
   /** Signs a view unless the one that is out still says what is right; undefined then. */
@@ -185,6 +207,10 @@ export class ViewService implements Disposable {
     }
     for (const [subscriber, views] of bySubscriber) subscriber.views(views);
   }
+}
+
+function join(first: ViewUpdate["changed"], second: ViewUpdate["changed"]): ViewUpdate["changed"] {
+  return first === "all" || second === "all" ? "all" : first.union(second);
 }
 
 /** Milliseconds between two looks for views that have lived half of their life, at most. */

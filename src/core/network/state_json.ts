@@ -92,6 +92,42 @@ export function stateToJson(state: NetworkState): StateJson {
   } as StateJson;
 }
 
+/** What {@linkcode stateToJson} gives as text, in parts of some entries each: a large network's is the work of a while. */
+export function* stateTextParts(state: NetworkState): Generator<string, void, void> {
+  const { identities, services, servicePolicies, trustDomains, revoked, ...rest } = state;
+  yield JSON.stringify({ ...rest, revoked: [...revoked] }).slice(0, -1);
+  for (const [name, map] of Object.entries({ identities, services, servicePolicies, trustDomains })) {
+    yield `,${JSON.stringify(name)}:[`;
+    yield* entryTexts(map);
+    yield "]";
+  }
+  yield "}";
+}
+
+/** Entries per part. */
+const PART = 500;
+
+/** Each entry's text: states share the entries that do not change. */
+const TEXTS = new WeakMap<object, string>();
+
+function* entryTexts(map: ReadonlyMap<string, object>): Generator<string, void, void> {
+  let part: string[] = [];
+  let isFirst = true;
+  const take = () => {
+    const text = (isFirst ? "" : ",") + part.join();
+    part = [];
+    isFirst = false;
+    return text;
+  };
+  for (const [id, value] of map) {
+    const text = TEXTS.get(value) ?? JSON.stringify(value);
+    TEXTS.set(value, text);
+    part.push(`[${JSON.stringify(id)},${text}]`);
+    if (part.length >= PART) yield take();
+  }
+  if (part.length > 0) yield take();
+}
+
 /** Reads a state; throws a `ZodError` when it is none. */
 export function stateFromJson(json: unknown): NetworkState {
   const state = State.parse(json);

@@ -17,6 +17,29 @@ import type { Entity } from "./role_matcher.ts";
 const NETWORK_ID =
   /^spiffe:\/\/([a-z0-9._-]{1,255})\/(relay|controller|connector|agent|user)\/([A-Za-z0-9._-]{1,63})$/;
 
+/** Identities one index remembers. */
+const MAX_REMEMBERED = 16_384;
+
+/** How an index reads the document. */
+export interface IndexOptions {
+  readonly trustDomain?: string | undefined;
+  readonly declaredOnly?: boolean | undefined;
+}
+
+const INDEXES = new WeakMap<readonly PolicyIdentity[], IdentityIndex>();
+
+/** The index of a document's identities: the same one while that list is the very same. */
+export function indexIdentities(
+  identities: readonly PolicyIdentity[],
+  options: IndexOptions = {},
+): IdentityIndex {
+  const known = INDEXES.get(identities);
+  if (known?.isRead(options)) return known;
+  const index = new IdentityIndex(identities, options);
+  INDEXES.set(identities, index);
+  return index;
+}
+
 /** Looks identities up by SPIFFE ID. */
 export class IdentityIndex {
   readonly #trustDomain: string | undefined;
@@ -25,11 +48,9 @@ export class IdentityIndex {
   /** Names that stand for one spelled-out `id`. */
   readonly #aliases = new Map<string, readonly string[]>();
   readonly #taken = new Set<string>();
+  readonly #found = new Map<string, Entity>();
 
-  constructor(
-    identities: readonly PolicyIdentity[],
-    options: { readonly trustDomain?: string | undefined; readonly declaredOnly?: boolean | undefined } = {},
-  ) {
+  constructor(identities: readonly PolicyIdentity[], options: IndexOptions = {}) {
     this.#trustDomain = options.trustDomain;
     this.#declaredOnly = options.declaredOnly ?? false;
     for (const { name, id, roleAttributes } of identities) {
@@ -47,8 +68,29 @@ export class IdentityIndex {
     }
   }
 
+  /** Whether it reads documents in this way. */
+  isRead({ trustDomain, declaredOnly = false }: IndexOptions): boolean {
+    return this.#trustDomain === trustDomain && this.#declaredOnly === declaredOnly;
+  }
+
   /** What roles match an identity against, or undefined for one that can hold no right. */
   find(id: string): Entity | undefined {
+    const known = this.#found.get(id);
+    if (known !== undefined) return known;
+    const entity = this.#read(id);
+    if (entity === undefined) return undefined;
+    // All of a network's identities fit; strangers' many names must not fill the memory.
+    if (this.#found.size >= MAX_REMEMBERED) this.#found.clear();
+    this.#found.set(id, entity);
+    return entity;
+  }
+
+  /** Tells whether an entry declares what `@name` would mean. */
+  declares(name: string): boolean {
+    return this.#attributes.has(name) || this.#taken.has(name);
+  }
+
+  #read(id: string): Entity | undefined {
     const isDeclared = this.#attributes.has(id);
     if (this.#declaredOnly && !isDeclared) return undefined;
     const match = NETWORK_ID.exec(id);
@@ -67,10 +109,5 @@ export class IdentityIndex {
       if (found !== undefined) attributes.push(found);
     }
     return { names, attributes, inAll: ours || isDeclared };
-  }
-
-  /** Tells whether an entry declares what `@name` would mean. */
-  declares(name: string): boolean {
-    return this.#attributes.has(name) || this.#taken.has(name);
   }
 }

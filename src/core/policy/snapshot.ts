@@ -4,7 +4,7 @@
 
 import type { Decision, DenyReason } from "./decision.ts";
 import type { PolicyDocument, PolicyService, PolicyType, ServicePolicy } from "./document.ts";
-import { IdentityIndex } from "./identity_index.ts";
+import { type IdentityIndex, indexIdentities } from "./identity_index.ts";
 import { ALL_ROLE, type Entity, firstCommon, type PolicySet, RoleMatcher } from "./role_matcher.ts";
 
 /** Identities whose rights one snapshot remembers. */
@@ -93,7 +93,7 @@ export class PolicyRules {
 
 /** Compiles a document; it does not throw, what selects nothing is listed in `warnings`. */
 export function compilePolicy(document: PolicyDocument, options: CompileOptions = {}): PolicySnapshot {
-  const identities = new IdentityIndex(document.identities, options);
+  const identities = indexIdentities(document.identities, options);
   const { previous } = options;
   const rules = previous?.rules.areOf(document) ? previous.rules : new PolicyRules(document);
   const { services, serviceNames } = rules;

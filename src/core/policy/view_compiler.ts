@@ -38,6 +38,9 @@ export interface CompilerUpdate {
   readonly changed: ReadonlySet<string> | "all";
 }
 
+/** Identities looked at in one step. */
+const STEP = 500;
+
 /** The rights of all identities of one network. */
 export class ViewCompiler {
   #policy: PolicySnapshot | undefined;
@@ -50,12 +53,17 @@ export class ViewCompiler {
   #diallers = new PeerLists("dial");
 
   /** Takes the policy in force from now on. */
-  update(policy: PolicySnapshot, { known, changed }: CompilerUpdate): void {
-    this.#policy = policy;
+  update(policy: PolicySnapshot, update: CompilerUpdate): void {
+    for (const _step of this.updateInSteps(policy, update));
+  }
+
+  /** As {@linkcode update}, in steps between which the caller may do other work; until the last one nothing has changed. */
+  *updateInSteps(policy: PolicySnapshot, { known, changed }: CompilerUpdate): Generator<void, void, void> {
     if (changed === "all" || policy.rules !== this.#rules) {
-      this.#rebuild(policy, known);
+      yield* this.#rebuild(policy, known);
       return;
     }
+    this.#policy = policy;
     const ids = known instanceof Set ? known as ReadonlySet<string> : new Set(known);
     const touched = { dial: emptySet(policy.rules.dial.size), bind: emptySet(policy.rules.bind.size) };
     for (const id of changed) {
@@ -89,18 +97,21 @@ export class ViewCompiler {
     return found.rights ??= this.#compile(found, policy.rules);
   }
 
-  #rebuild(policy: PolicySnapshot, known: Iterable<string>): void {
+  *#rebuild(policy: PolicySnapshot, known: Iterable<string>): Generator<void, void, void> {
+    const selected: { readonly id: string; readonly by: SelectedBy }[] = [];
+    let step = 0;
+    for (const id of known) {
+      const by = policy.rightsOf(id).selectedBy;
+      if (by !== undefined) selected.push({ id, by });
+      if (++step % STEP === 0) yield;
+    }
+    this.#policy = policy;
     this.#rules = policy.rules;
     this.#classes = new Map();
     this.#classOf = new Map();
     this.#binders = new PeerLists("bind");
     this.#diallers = new PeerLists("dial");
-    const touched = { dial: emptySet(policy.rules.dial.size), bind: emptySet(policy.rules.bind.size) };
-    for (const id of known) {
-      const { selectedBy } = policy.rightsOf(id);
-      if (selectedBy === undefined || this.#classOf.has(id)) continue;
-      this.#enter(id, { into: this.#class(selectedBy), touched });
-    }
+    for (const { id, by } of selected) this.#add(id, this.#class(by));
   }
 
   #class(selectedBy: SelectedBy): IdentityClass {
@@ -110,13 +121,17 @@ export class ViewCompiler {
     return found;
   }
 
-  #enter(id: string, { into, touched }: { into: IdentityClass; touched: SelectedBy }): void {
+  #add(id: string, into: IdentityClass): void {
     if (into.members.size === 0) {
       this.#binders.add(into);
       this.#diallers.add(into);
     }
     into.members.add(id);
     this.#classOf.set(id, into);
+  }
+
+  #enter(id: string, { into, touched }: { into: IdentityClass; touched: SelectedBy }): void {
+    this.#add(id, into);
     addAll(touched.dial, into.dial);
     addAll(touched.bind, into.bind);
   }
