@@ -5,10 +5,11 @@
 
 import { createHash } from "node:crypto";
 import { join } from "node:path";
+import { sleep } from "../base/async.ts";
 import { errorMessage } from "../base/errors.ts";
 import type { Logger } from "../base/log.ts";
 import type { NetworkState } from "../core/network/state.ts";
-import { stateFromJson, stateToJson } from "../core/network/state_json.ts";
+import { stateFromJson, stateTextParts } from "../core/network/state_json.ts";
 import { writeSecretFile } from "../identity/secret_file.ts";
 
 /** What is kept besides views. */
@@ -144,9 +145,7 @@ export class SnapshotCache implements AsyncDisposable {
     try {
       const known = this.#state;
       if (known !== undefined) {
-        const { epoch, state, network } = known;
-        const text = JSON.stringify({ format: FORMAT, epoch, network, state: stateToJson(state) });
-        await writeSecretFile(this.#statePath, text, { replace: true });
+        await writeSecretFile(this.#statePath, await textOf(known), { replace: true });
         if (this.#state === known) this.#state = undefined;
       }
       for (const [identity, jws] of [...this.#views]) {
@@ -216,6 +215,16 @@ export class SnapshotCache implements AsyncDisposable {
 async function replaceQuickly(path: string, text: string): Promise<void> {
   await Deno.writeTextFile(`${path}.tmp`, text, { mode: 0o600 });
   await Deno.rename(`${path}.tmp`, path);
+}
+
+/** Piece by piece: a relay has better things to do than to wait for the text of 10,000 identities. */
+async function textOf({ epoch, state, network }: CachedNetwork): Promise<string> {
+  const parts = [JSON.stringify({ format: FORMAT, epoch, network }).slice(0, -1), ',"state":'];
+  for (const part of stateTextParts(state)) {
+    parts.push(part);
+    await sleep(0);
+  }
+  return parts.join("") + "}";
 }
 
 async function readBounded(path: string, maxLength: number): Promise<string | undefined> {
