@@ -25,8 +25,12 @@ export interface Shard {
 /** Folders whose tests start programs or measure: one file at a time, nothing beside it. */
 const ALONE = new Set(["bench", "chaos", "e2e", "interop", "packaging"]);
 
-/** Of those, what may have company: it lives in network namespaces of its own, or waits for nothing but itself. */
-const SOCIABLE = /^test\/(?:e2e\/tunnel_|packaging\/)/;
+/**
+ * Of those, what may have company: whole networks on ports or in namespaces of their own. Not the ones that measure memory,
+ * or hold the product to a second.
+ */
+const SOCIABLE =
+  /^test\/(?:packaging\/|e2e\/(?!admission_limits|slow_clients|relay_failover|control_(?:changes|relays)))/;
 
 /** Processes of unit tests at a time. */
 const PARALLEL = 2;

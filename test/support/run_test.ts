@@ -9,16 +9,16 @@ Deno.test("planShards() gives a folder a process, and a file its own where the f
   const shards = planShards([
     "test/wire/qpack/b_test.ts",
     "test/wire/a_test.ts",
-    "test/e2e/y_test.ts",
-    "test/e2e/x_test.ts",
+    "test/e2e/slow_clients_test.ts",
+    "test/interop/x_test.ts",
     "test/e2e/tunnel_x_test.ts",
     "test/packaging/x_test.ts",
   ]);
   assert.deepEqual(shards, [
     { name: "test/packaging/x_test.ts", files: ["test/packaging/x_test.ts"], alone: false },
-    { name: "test/e2e/y_test.ts", files: ["test/e2e/y_test.ts"], alone: true },
-    { name: "test/e2e/x_test.ts", files: ["test/e2e/x_test.ts"], alone: true },
+    { name: "test/interop/x_test.ts", files: ["test/interop/x_test.ts"], alone: true },
     { name: "test/e2e/tunnel_x_test.ts", files: ["test/e2e/tunnel_x_test.ts"], alone: false },
+    { name: "test/e2e/slow_clients_test.ts", files: ["test/e2e/slow_clients_test.ts"], alone: true },
     { name: "test/wire", files: ["test/wire/a_test.ts", "test/wire/qpack/b_test.ts"], alone: false },
   ]);
 });
