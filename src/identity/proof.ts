@@ -43,6 +43,8 @@ export interface VerifiedProof {
   readonly notAfter: number;
   /** Upper-case hexadecimal. */
   readonly certificateSerial: string;
+  /** The leaf and its intermediates, DER; the same object for each proof by the same chain. */
+  readonly chain: readonly Uint8Array[];
   /** Connections whose proofs name the same group are renewed together: those of one process at one relay. */
   readonly group: string | undefined;
 }
@@ -121,10 +123,29 @@ export class ProofVerifier {
     this.#startedAt = Math.floor(options.now() / 1000);
   }
 
-  /** Trusts others from now on; what was verified before is verified anew, proofs that are being judged included. */
-  updateTrust(trust: ProofTrust): void {
+  /**
+   * Trusts others from now on; what was verified before is verified anew, proofs that are being judged included. Returns
+   * whether a CA lost its trust: then {@linkcode isTrusted} may tell otherwise than before.
+   */
+  updateTrust(trust: ProofTrust): boolean {
+    const kept = new Set(rootsOf(trust));
+    const isNarrower = rootsOf(this.#trust).some((root) => !kept.has(root));
     this.#trust = trust;
     this.#chains = new Map();
+    return isNarrower;
+  }
+
+  /** Whether a chain shown before still verifies. */
+  async isTrusted(chain: readonly Uint8Array[]): Promise<boolean> {
+    const { trustDomain, now } = this.#options;
+    const { roots, foreign = [] } = this.#trust;
+    try {
+      await verifyChain({ chain, roots, trustDomain, foreign, now: now() });
+      return true;
+    } catch {
+      // Whatever is wrong with it.
+      return false;
+    }
   }
 
   /** Returns who is asking; throws an `IdentityError` whose code says why not. */
@@ -155,6 +176,7 @@ export class ProofVerifier {
       id: chain.id,
       notAfter: chain.notAfter,
       certificateSerial: chain.serial,
+      chain: chain.chainDer,
       group: claims.group,
     };
   }
@@ -212,4 +234,9 @@ export class ProofVerifier {
         );
     }
   }
+}
+
+/** Every CA with the trust domain that it may vouch for. */
+function rootsOf({ roots, foreign = [] }: ProofTrust): string[] {
+  return [...roots, ...foreign.flatMap(({ domain, roots }) => roots.map((root) => `${domain} ${root}`))];
 }

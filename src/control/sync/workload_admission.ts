@@ -1,4 +1,7 @@
-/** Lets workloads of foreign trust domains in: a rule of their domain must match, and then they are an identity like any. */
+/**
+ * Lets workloads of foreign trust domains in: a rule of their domain must match, and then they are an identity like any.
+ * What they get by the rules is enforced by everybody who knows these; here it is written down, for people to see.
+ */
 
 import { splitSpiffeId, workloadAttributes } from "../../core/network/workload_rules.ts";
 import type { IdentitySpec } from "../../core/network/resources.ts";
@@ -17,9 +20,15 @@ export interface WorkloadAdmissionOptions {
   readonly now: () => number;
 }
 
+/** Workloads written in one transaction: between two of them others write. */
+const BATCH = 50;
+
 /** Admits workloads. */
 export class WorkloadAdmission {
   readonly #options: WorkloadAdmissionOptions;
+  /** The trust domains by whose rules all known workloads were last looked at. */
+  #seen: NetworkState["trustDomains"] | undefined;
+  #noting: Promise<void> = Promise.resolve();
 
   constructor(options: WorkloadAdmissionOptions) {
     this.#options = options;
@@ -36,11 +45,60 @@ export class WorkloadAdmission {
     const known = await store.find("identity", spiffeId);
     if (known !== undefined) {
       if (known.spec.disabled || known.spec.type !== "workload") return false;
-      if (known.spec.derivedAttributes.join() === attributes.join()) return true;
+      if (isSame(known.spec.derivedAttributes, attributes)) return true;
     }
     const isWritten = await this.#write(spiffeId, { path: parts.path, attributes });
     if (isWritten) await refresh();
     return isWritten;
+  }
+
+  /** Trust domains may have changed: writes down what their rules give to the workloads that are known. */
+  async noteRules(): Promise<void> {
+    const { trustDomains } = this.#options.state();
+    if (trustDomains === this.#seen) return await this.#noting;
+    this.#seen = trustDomains;
+    const before = this.#noting;
+    const noting = (async () => {
+      await before.catch(() => "said to whoever asked for it");
+      await this.#noteAll();
+    })();
+    this.#noting = noting;
+    try {
+      await noting;
+    } catch (error) {
+      // The next call tries again.
+      this.#seen = undefined;
+      throw error;
+    }
+  }
+
+  async #noteAll(): Promise<void> {
+    const { store, state, source, now } = this.#options;
+    const rules = rulesOf(state());
+    const others = [...state().identities.values()].filter(({ spec }) =>
+      spec.type === "workload" && !isSame(spec.derivedAttributes, attributesBy(rules, spec.spiffeId))
+    );
+    for (let start = 0; start < others.length; start += BATCH) {
+      await store.transaction(async (tx) => {
+        for (const { spec: { spiffeId } } of others.slice(start, start + BATCH)) {
+          const known = await tx.find("identity", spiffeId);
+          // Another controller may know better what the rules say now.
+          const domain = await tx.find("trust-domain", splitSpiffeId(spiffeId)?.domain ?? "");
+          const after = attributesBy(new Map(domain && [[domain.name, domain.spec]]), spiffeId);
+          if (known === undefined || isSame(known.spec.derivedAttributes, after)) continue;
+          await tx.audit({
+            time: now(),
+            event: "admin",
+            who: source,
+            target: `identity/${known.name}`,
+            outcome: "ok",
+            detail: { action: "attributes", id: spiffeId, before: known.spec.derivedAttributes, after },
+            source,
+          });
+          await tx.update("identity", known.id, { spec: { ...known.spec, derivedAttributes: after } });
+        }
+      });
+    }
   }
 
   #write(
@@ -88,3 +146,21 @@ const NEW_WORKLOAD = {
   address: null,
   tags: {},
 } as const;
+
+type Rules = ReadonlyMap<string, Parameters<typeof workloadAttributes>[0]>;
+
+/** Rules by trust domain. */
+function rulesOf({ trustDomains }: NetworkState): Rules {
+  return new Map([...trustDomains.values()].map(({ name, spec }) => [name, spec]));
+}
+
+/** What a workload has by the rules: nothing where none matches. */
+function attributesBy(rules: Rules, spiffeId: string): readonly string[] {
+  const parts = splitSpiffeId(spiffeId);
+  const spec = parts && rules.get(parts.domain);
+  return (spec && workloadAttributes(spec, parts.path)) ?? [];
+}
+
+function isSame(first: readonly string[], second: readonly string[]): boolean {
+  return first.join() === second.join();
+}

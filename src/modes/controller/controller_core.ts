@@ -3,6 +3,7 @@
  * relays may take a link to it, in the same process or through the API's routes.
  */
 
+import { withDeadline } from "../../base/async.ts";
 import { errorMessage, GinnelError } from "../../base/errors.ts";
 import type { Logger } from "../../base/log.ts";
 import type { EnrolmentPort } from "../../api/nodes/enrolment_routes.ts";
@@ -47,6 +48,9 @@ export interface ServerWish {
 const AUTHORITY_SETTING = "network.authority";
 const TRUST_DOMAIN_SETTING = "network.trustDomain";
 
+/** Milliseconds that the database may take to say that it is there. */
+const PING_MS = 3_000;
+
 interface Parts {
   readonly settings: ControllerSettings;
   readonly logger: Logger;
@@ -71,6 +75,7 @@ export class ControllerCore implements AsyncDisposable {
   readonly links: RelayLinks;
   readonly #parts: Parts;
   readonly #verifier: ProofVerifier;
+  readonly #workloads: WorkloadAdmission;
   readonly #housekeeping: Housekeeping;
   readonly #servers: OwnIdentity[] = [];
   readonly #stopWatching: () => void;
@@ -179,10 +184,22 @@ export class ControllerCore implements AsyncDisposable {
       allocation: addresses.allocation,
       endSession: ({ relay, id }) => store.announce({ type: "ended", relay, session: id }),
     });
+    this.#workloads = new WorkloadAdmission({
+      store,
+      state: () => feed.state,
+      refresh: () => feed.refresh(),
+      source,
+      now,
+    });
     this.links = new RelayLinks(this.#linkOptions());
     this.#housekeeping = new Housekeeping({ store, logger });
     this.#stopWatching = ca.watch(() => void this.#caChanged());
-    feed.onChange(() => this.#verifier.updateTrust({ roots: ca.roots(), foreign: this.#foreign }));
+    feed.onChange(() => {
+      this.#verifier.updateTrust({ roots: ca.roots(), foreign: this.#foreign });
+      this.#workloads.noteRules().catch((error) =>
+        logger.warn("workloads_not_noted", { detail: errorMessage(error) })
+      );
+    });
   }
 
   /** This controller's SPIFFE ID. */
@@ -259,7 +276,7 @@ export class ControllerCore implements AsyncDisposable {
   /** Why the controller cannot do its work; undefined while it can. */
   async problem(): Promise<string | undefined> {
     try {
-      await this.#parts.store.ping();
+      await withDeadline(PING_MS, () => this.#parts.store.ping());
       return undefined;
     } catch (error) {
       this.#parts.logger.warn("database_unreachable", { detail: errorMessage(error) });
@@ -308,13 +325,7 @@ export class ControllerCore implements AsyncDisposable {
       feed,
       store,
       allocation: (identity) => addresses.allocation(identity, Date.now()),
-      workloads: new WorkloadAdmission({
-        store,
-        state: () => feed.state,
-        refresh: () => feed.refresh(),
-        source: this.spiffeId,
-        now: Date.now,
-      }),
+      workloads: this.#workloads,
       now: Date.now,
     };
   }

@@ -19,6 +19,8 @@ export interface Peer {
   readonly connection: ServerConnection;
   /** Serial number of the certificate last proved, upper-case hexadecimal. */
   readonly serial: string;
+  /** The chain last proved, DER. */
+  readonly chain: readonly Uint8Array[];
 }
 
 /** The verdict on a connection's credentials. */
@@ -28,7 +30,7 @@ export type Admission =
 
 /** What {@linkcode Peers} needs. */
 export interface PeersOptions {
-  readonly verifier: Pick<ProofVerifier, "verify">;
+  readonly verifier: Pick<ProofVerifier, "verify" | "isTrusted">;
   readonly limits: RelayLimits;
   readonly logger: Logger;
   /** Called once for each admitted connection. */
@@ -98,10 +100,27 @@ export class Peers {
   closeWhere(fault: (peer: Peer) => string | undefined): void {
     for (const peer of [...this.peers()]) {
       const reason = fault(peer);
-      if (reason === undefined) continue;
-      this.#options.logger.info("peer_ended", { identity: peer.id.uri, reason });
-      peer.connection.close(H3_NO_ERROR, reason);
+      if (reason !== undefined) this.#end(peer, reason);
     }
+  }
+
+  /** A CA lost its trust: ends the connections of those who showed nothing else. */
+  async recheck(): Promise<void> {
+    const { verifier } = this.#options;
+    // Connections of one node show one chain, which is looked at once.
+    const chains = new Set([...this.peers()].map(({ chain }) => chain));
+    for (const chain of chains) {
+      if (await verifier.isTrusted(chain)) continue;
+      // Who has proved a newer certificate meanwhile stays.
+      this.closeWhere((peer) =>
+        peer.chain === chain ? "the certificate's CA is no longer trusted" : undefined
+      );
+    }
+  }
+
+  #end({ id, connection }: Peer, reason: string): void {
+    this.#options.logger.info("peer_ended", { identity: id.uri, reason });
+    connection.close(H3_NO_ERROR, reason);
   }
 
   /**
@@ -168,7 +187,7 @@ export class Peers {
     }
     this.#perIdentity.set(proof.id.uri, count + 1);
     this.#unauthenticated--;
-    const peer = { id: proof.id, connection, serial: proof.certificateSerial };
+    const peer = { id: proof.id, connection, serial: proof.certificateSerial, chain: proof.chain };
     const admitted: AdmittedState = {
       peer,
       digest: digest(token),
@@ -199,6 +218,7 @@ export class Peers {
       if (proof.notAfter <= each.notAfter) continue;
       each.notAfter = proof.notAfter;
       each.peer.serial = proof.certificateSerial;
+      each.peer.chain = proof.chain;
       this.#awaitExpiry(each);
     }
     this.#options.logger.debug("peer_renewed", {
@@ -249,7 +269,12 @@ interface ConnectionState {
 }
 
 interface AdmittedState {
-  readonly peer: { readonly id: SpiffeId; readonly connection: ServerConnection; serial: string };
+  readonly peer: {
+    readonly id: SpiffeId;
+    readonly connection: ServerConnection;
+    serial: string;
+    chain: readonly Uint8Array[];
+  };
   /** Of the proof last accepted. */
   digest: string;
   readonly group: string | undefined;

@@ -191,7 +191,7 @@ class Relay implements Running {
   }
 
   #changed(changed: ReadonlySet<SourceChange>): void {
-    if (changed.has("trust")) this.#verifier.updateTrust(this.#source.trust);
+    if (changed.has("trust") && this.#verifier.updateTrust(this.#source.trust)) void this.#peers.recheck();
     if (changed.has("trust") || changed.has("policy")) {
       // Whoever was disabled, deleted, or enrolled anew elsewhere is out, with everything that runs.
       this.#peers.closeWhere(({ id, serial }) =>

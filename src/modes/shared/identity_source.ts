@@ -36,6 +36,8 @@ export class IdentitySource {
   /** Changes happen one after the other. */
   #busy: Promise<void> = Promise.resolve();
   #current: Identity;
+  /** The files hold something that could not be taken. */
+  #isBehind = false;
   #unwatch: () => void = () => {};
 
   private constructor(place: NodeIdentity, parts: { readonly identity: Identity; readonly logger: Logger }) {
@@ -66,23 +68,7 @@ export class IdentitySource {
 
   /** Reads the files again. Never rejects. */
   reload(): Promise<void> {
-    return this.#next(async () => {
-      try {
-        const identity = await read(this.#place, this.#current);
-        if (identity.id.uri !== this.#current.id.uri) {
-          this.#logger.error("identity_not_reloaded", { detail: `it is now that of ${identity.id.uri}` });
-          return;
-        }
-        const isRenewed = this.#use(identity);
-        if (!isRenewed) return;
-        this.#logger.info("identity_reloaded", { notAfter: new Date(identity.notAfter).toISOString() });
-      } catch (error) {
-        this.#logger.error("identity_not_reloaded", {
-          reason: errorCode(error),
-          detail: errorMessage(error),
-        });
-      }
-    });
+    return this.#next(() => this.#reload());
   }
 
   /** Takes a network document that a relay passed on, if an authority signed it and it is new. Never rejects. */
@@ -109,6 +95,8 @@ export class IdentitySource {
       this.#use(withDocument(this.#current, document));
       this.#logger.info("network_updated", { relay, revision: document.rev, relays: document.relays.length });
       await this.#store(document);
+      // An SVID of a CA that was not trusted yet may be good by now.
+      if (this.#isBehind) await this.#reload();
     });
   }
 
@@ -116,6 +104,26 @@ export class IdentitySource {
     this.#unwatch();
     this.#listeners.clear();
     return this.#busy;
+  }
+
+  async #reload(): Promise<void> {
+    this.#isBehind = true;
+    try {
+      const identity = await read(this.#place, this.#current);
+      if (identity.id.uri !== this.#current.id.uri) {
+        this.#logger.error("identity_not_reloaded", { detail: `it is now that of ${identity.id.uri}` });
+        return;
+      }
+      this.#isBehind = false;
+      const isRenewed = this.#use(identity);
+      if (!isRenewed) return;
+      this.#logger.info("identity_reloaded", { notAfter: new Date(identity.notAfter).toISOString() });
+    } catch (error) {
+      this.#logger.error("identity_not_reloaded", {
+        reason: errorCode(error),
+        detail: errorMessage(error),
+      });
+    }
   }
 
   /** Keeps a document over a restart. An SVID's files are others' to write. */
