@@ -6,7 +6,7 @@
 import { setImmediate } from "node:timers";
 import type { HostPort } from "../../../base/address.ts";
 import { backoffDelay, sleep } from "../../../base/async.ts";
-import { errorMessage, GinnelError, ProtocolError } from "../../../base/errors.ts";
+import { errorCode, errorMessage, GinnelError, ProtocolError } from "../../../base/errors.ts";
 import { formatIp, type IpAddress, ipBits, type IpPrefix, prefixContains } from "../../../base/ip.ts";
 import type { Logger } from "../../../base/log.ts";
 import type { AgentTunnelConfig } from "../../../config/schema/tunnel.ts";
@@ -158,10 +158,12 @@ export class IpTunnel {
     });
     for (let attempt = 0; !signal.aborted; attempt++) {
       const started = performance.now();
+      let isAsked = true;
       try {
         await this.#connectOnce();
       } catch (error) {
         if (signal.aborted) return;
+        isAsked = errorCode(error) !== "ERR_RELAY_DOWN";
         const detail = errorMessage(error);
         // What the peer does against the protocol will not mend itself.
         if (error instanceof ProtocolError) this.#options.logger.warn("tunnel_broken", { attempt, detail });
@@ -169,6 +171,8 @@ export class IpTunnel {
       }
       if (performance.now() - started > STABLE) attempt = 0;
       await this.#backOff(attempt);
+      // While there is nobody to ask, nobody is asked too often.
+      if (!isAsked) attempt--;
     }
   }
 
