@@ -22,6 +22,19 @@ export interface ControllerOptions {
   readonly config?: Readonly<Record<string, unknown>>;
   /** The config of the relay it is part of, without `controller`. */
   readonly relay?: Readonly<Record<string, unknown>>;
+  /** Where it runs instead of here. */
+  readonly place?: ControllerPlace;
+}
+
+/** A host of a network that this process is not in. */
+export interface ControllerPlace {
+  /** Its address there. */
+  readonly address: string;
+  readonly port: number;
+  /** The port of this machine that leads to that one. */
+  readonly door: number;
+  /** The command line that runs a command there. */
+  command(command: readonly string[]): readonly string[];
 }
 
 /** Methods of the API. */
@@ -41,7 +54,7 @@ export interface ApiRequest {
 /** A controller, running or not. */
 export class ControllerNode implements AsyncDisposable {
   readonly name: string;
-  readonly port = freePort();
+  readonly port: number;
   /** Its data folder. */
   readonly data: string;
   readonly #options: ControllerOptions;
@@ -52,11 +65,12 @@ export class ControllerNode implements AsyncDisposable {
   constructor(options: ControllerOptions) {
     this.#options = options;
     this.name = options.name;
+    this.port = options.place?.port ?? freePort();
     this.data = `${options.folder}/${options.name}`;
   }
 
   get url(): string {
-    return `https://127.0.0.1:${this.port}`;
+    return `https://${this.#address}:${this.port}`;
   }
 
   /** The running process. */
@@ -72,13 +86,14 @@ export class ControllerNode implements AsyncDisposable {
 
   /** Starts the program and waits until it serves. */
   async start(): Promise<void> {
-    const { folder, relay } = this.#options;
+    const { folder, relay, place } = this.#options;
     const config = `${folder}/${this.name}.config.json`;
     const text = relay === undefined
       ? { mode: "controller", health: null, log: { level: "debug" }, ...this.#settings() }
       : { ...relay, controller: this.#settings() };
     await Deno.writeTextFile(config, JSON.stringify(text, undefined, 2));
-    const process = ManagedProcess.spawn([...PROGRAM, "run", "--config", config], { name: this.name });
+    const command = [...PROGRAM, "run", "--config", config];
+    const process = ManagedProcess.spawn(place?.command(command) ?? command, { name: this.name });
     this.#process = process;
     await eventually(async () => {
       if (!process.running) return true;
@@ -123,6 +138,10 @@ export class ControllerNode implements AsyncDisposable {
     await this.#process?.stop({ graceMs: 3_000 });
   }
 
+  get #address(): string {
+    return this.#options.place?.address ?? "127.0.0.1";
+  }
+
   #settings(): Record<string, unknown> {
     const { name, trustDomain, database, config } = this.#options;
     return {
@@ -130,17 +149,19 @@ export class ControllerNode implements AsyncDisposable {
       trustDomain,
       data: this.data,
       database,
-      listen: `127.0.0.1:${this.port}`,
+      listen: `${this.#options.place === undefined ? "127.0.0.1" : "0.0.0.0"}:${this.port}`,
       url: this.url,
-      names: ["127.0.0.1"],
+      names: [this.#address],
       peers: this.#peers,
       ...config,
     };
   }
 
   #client(roots: readonly string[]): ControllerHttp {
+    const { place } = this.#options;
+    const url = place === undefined ? this.url : `https://127.0.0.1:${place.door}`;
     return new ControllerHttp({
-      controllers: () => [{ name: this.name, url: this.url }],
+      controllers: () => [{ name: this.name, url }],
       roots: () => roots,
     });
   }

@@ -9,7 +9,7 @@ import { formatIp, formatPrefix, rangeToPrefixes } from "../../src/base/ip.ts";
 import { RELAY_NAME } from "./deployment.ts";
 import { eventually } from "./eventually.ts";
 import type { ManagedProcess } from "./processes.ts";
-import type { GroundHost, TunnelGround } from "./tunnel_ground.ts";
+import type { Stage } from "./tunnel_hosts.ts";
 
 /** How to open a tunnel; the identity is a file. */
 export interface OpenOptions {
@@ -44,18 +44,32 @@ export interface Heard {
 /** Capsule types of RFC 9484 §4.7. */
 export const CAPSULE = { assign: 1, request: 2, routes: 3 } as const;
 
+/** Where a rogue can live. */
+export interface RogueGround<N extends string> extends Stage<N> {
+  /** Folder for its socket. */
+  readonly folder: string;
+  /** Where relay-1 is. */
+  readonly relayAddress: string;
+  /** The identity file of the agent of that name. */
+  identity(name: string): Promise<string>;
+}
+
 let sockets = 0;
 
 /** A process that does as it is told on one host; disposing it ends it. */
 export class Rogue implements AsyncDisposable {
   readonly process: ManagedProcess;
-  readonly #ground: TunnelGround;
+  readonly #ground: Pick<RogueGround<never>, "identity" | "relayAddress">;
   readonly #writer: WritableStreamDefaultWriter<Uint8Array<ArrayBuffer>>;
   readonly #waiting = new Map<number, PromiseWithResolvers<unknown>>();
   readonly #reading: Promise<void>;
   #commands = 0;
 
-  private constructor(ground: TunnelGround, process: ManagedProcess, socket: Deno.UnixConn) {
+  private constructor(
+    ground: Pick<RogueGround<never>, "identity" | "relayAddress">,
+    process: ManagedProcess,
+    socket: Deno.UnixConn,
+  ) {
     this.#ground = ground;
     this.process = process;
     this.#writer = socket.writable.getWriter();
@@ -63,8 +77,8 @@ export class Rogue implements AsyncDisposable {
   }
 
   /** Starts it on a host. */
-  static async start(ground: TunnelGround, host: GroundHost): Promise<Rogue> {
-    const path = `${ground.deployment.folder}/rogue-${sockets++}.sock`;
+  static async start<N extends string>(ground: RogueGround<N>, host: N): Promise<Rogue> {
+    const path = `${ground.folder}/rogue-${sockets++}.sock`;
     using listener = Deno.listen({ transport: "unix", path });
     const script = new URL("./rogue_host.ts", import.meta.url).pathname;
     const process = ground.spawn(host, [
@@ -82,7 +96,7 @@ export class Rogue implements AsyncDisposable {
     options: Partial<OpenOptions> = {},
   ): Promise<{ readonly tunnel: number; readonly status: number; readonly proxyStatus: string }> {
     const open: OpenOptions = {
-      identity: await this.#ground.deployment.issue("agent", name),
+      identity: await this.#ground.identity(name),
       relay: RELAY_NAME,
       address: this.#ground.relayAddress,
       carrier: "quic",

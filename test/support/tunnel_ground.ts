@@ -99,6 +99,16 @@ export class TunnelGround implements Stage<GroundHost>, AsyncDisposable {
     return this.#hosts.host(name);
   }
 
+  /** Where all its files are. */
+  get folder(): string {
+    return this.deployment.folder;
+  }
+
+  /** The identity file of the agent of that name. */
+  identity(name: string): Promise<string> {
+    return this.deployment.issue("agent", name);
+  }
+
   /** The relay's address on the network it shares with the agents, with its port. */
   get relayAddress(): string {
     return `${this.host("relay").address}:${RELAY_PORT}`;
