@@ -91,6 +91,7 @@ export class NetworkFollower implements AsyncDisposable {
   readonly #listeners = new Set<(what: ReadonlySet<NetworkPart>) => void>();
   readonly #onReleased = new Set<(identity: string) => void>();
   readonly #onEnded = new Set<(session: string) => void>();
+  readonly #onConnected = new Set<() => void>();
   readonly #views: ViewDesk;
   readonly #first = Promise.withResolvers<void>();
   #known: KnownNetwork | undefined;
@@ -191,6 +192,12 @@ export class NetworkFollower implements AsyncDisposable {
   onSessionEnded(listener: (session: string) => void): () => void {
     this.#onEnded.add(listener);
     return () => this.#onEnded.delete(listener);
+  }
+
+  /** Calls back whenever a controller was reached that was away; returns the way to stop. */
+  onConnected(listener: () => void): () => void {
+    this.#onConnected.add(listener);
+    return () => this.#onConnected.delete(listener);
   }
 
   /**
@@ -310,6 +317,7 @@ export class NetworkFollower implements AsyncDisposable {
     this.#options.logger.info("controller_followed", { revision: this.state.revision });
     this.#views.connected((reason) => stream.abort(reason));
     this.#first.resolve();
+    for (const listener of this.#onConnected) listener();
   }
 
   #disconnected(error: unknown): void {

@@ -43,6 +43,7 @@ export class RelayReporter implements AsyncDisposable {
   readonly #closing = new AbortController();
   readonly #running: Promise<void>;
   #news = Promise.withResolvers<void>();
+  #again = Promise.withResolvers<void>();
   #problem: string | undefined;
   #closed: Promise<void> | undefined;
 
@@ -61,6 +62,11 @@ export class RelayReporter implements AsyncDisposable {
   audit(record: AuditRecord, time: number): void {
     this.#options.spool.add(toFact(record, { time, source: this.#options.status().identity }));
     this.#news.resolve();
+  }
+
+  /** A controller can be reached: what failed is tried again now. */
+  retry(): void {
+    this.#again.resolve();
   }
 
   /** Reports once more, where that is possible, and closes. Idempotent. */
@@ -90,6 +96,7 @@ export class RelayReporter implements AsyncDisposable {
       await Promise.race([pause(this.#options.linger ?? 100), stopped]);
       if (signal.aborted) break;
       this.#news = Promise.withResolvers();
+      this.#again = Promise.withResolvers();
       try {
         await Promise.race([this.#report({ isDue }), stopped]);
         if (this.#problem !== undefined) this.#options.logger.info("reporting_again", {});
@@ -97,7 +104,11 @@ export class RelayReporter implements AsyncDisposable {
         attempt = 0;
       } catch (error) {
         this.#fail(error);
-        await pause(backoffDelay(attempt++, Math.random()));
+        const waiting = new AbortController();
+        const delay = backoffDelay(attempt++, Math.random());
+        const signals = AbortSignal.any([signal, waiting.signal]);
+        await Promise.race([sleep(delay, { signal: signals }).catch(() => undefined), this.#again.promise]);
+        waiting.abort();
         continue;
       }
       const waiting = new AbortController();

@@ -80,6 +80,7 @@ export class ControllerSource implements NetworkSource {
     this.sessions = sessions;
     home.onIdentity(() => this.#tell(new Set(["identity"])));
     follower.onChange((parts) => this.#changed(parts));
+    follower.onConnected(() => reporter.retry());
     follower.onSessionEnded((session) => void sessions.end(session));
     this.#passNetwork();
   }

@@ -9,6 +9,7 @@ import { SessionLedger } from "../../../../src/modes/relay/reporter/session_ledg
 import { AuditSpool } from "../../../../src/store/audit_spool.ts";
 import type { AuditRecord } from "../../../../src/telemetry/audit.ts";
 import { eventually } from "../../../support/eventually.ts";
+import { within } from "../../../support/within.ts";
 
 const RELAY = "spiffe://t/relay/r";
 const DENIED: AuditRecord = {
@@ -53,6 +54,22 @@ Deno.test("facts wait on disk while the controller is away, over a restart, and 
   assert.deepEqual(controller.outcomes, ["1", "2", "3", "4"]);
   assert.equal(second.reporter.problem, undefined);
   await second.reporter.close();
+});
+
+Deno.test("what failed is tried again as soon as a controller is known to be back", async () => {
+  const controller = new Controller();
+  controller.isAway = true;
+  const { reporter } = await start(controller, await Deno.makeTempDir());
+  reporter.audit(DENIED, 5);
+  await eventually(() => reporter.problem);
+  controller.isAway = false;
+  // By itself it would wait for half a second at least, and later for half a minute.
+  await within(400, () => {
+    reporter.retry();
+    return eventually(() => controller.outcomes.length === 1);
+  });
+  await eventually(() => reporter.problem === undefined);
+  await reporter.close();
 });
 
 Deno.test("an answer that got lost makes the same batch come again, not another one", async () => {
