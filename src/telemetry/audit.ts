@@ -106,12 +106,13 @@ export class AuditLog implements AsyncDisposable {
 
   /** Queues a record. Never waits, never throws. */
   record(record: AuditRecord): void {
-    this.#options.forward?.(record, this.#now());
+    const now = this.#now();
+    this.#options.forward?.(record, now);
     if (this.#closing.signal.aborted || this.#lines.length >= (this.#options.capacity ?? DEFAULT_CAPACITY)) {
       this.#dropped++;
       return;
     }
-    this.#push({ level: record.event === "deny" ? "warn" : "info", ...record });
+    this.#push({ level: record.event === "deny" ? "warn" : "info", ...record }, now);
     this.#writing ??= this.#drain();
   }
 
@@ -141,8 +142,7 @@ export class AuditLog implements AsyncDisposable {
     return (this.#options.now ?? Date.now)();
   }
 
-  #push(fields: object): void {
-    const now = this.#now();
+  #push(fields: object, now: number): void {
     if (now !== this.#clock.now) this.#clock = { now, text: new Date(now).toISOString() };
     this.#lines.push(JSON.stringify({ time: this.#clock.text, type: "audit", ...fields }) + "\n");
   }
@@ -170,7 +170,7 @@ export class AuditLog implements AsyncDisposable {
 
   #takeBatch(): boolean {
     if (this.#dropped > 0 && this.#lines.length === 0) {
-      this.#push({ event: "dropped", count: this.#dropped });
+      this.#push({ event: "dropped", count: this.#dropped }, this.#now());
       this.#dropped = 0;
     }
     let size = 0;
