@@ -1,12 +1,8 @@
 /** `ginnel login`: a user's identity by an OpenID provider, in a browser here or at another device. */
 
+import { loadIdentity } from "../identity/identity_file.ts";
 import { readCaFile } from "../identity/ca_file.ts";
-import {
-  homeOfController,
-  homeOfIdentity,
-  loadUserIdentity,
-  type LoginHome,
-} from "../modes/login/login_home.ts";
+import { homeOfController, homeOfIdentity, type LoginHome } from "../modes/login/login_home.ts";
 import { type LoggedIn, loginUser, refreshUser } from "../modes/login/user_login.ts";
 import type { CommandIo } from "./ca.ts";
 import { execute, EXIT, type Flags, requireFlag } from "./command.ts";
@@ -74,7 +70,7 @@ async function findHome(flags: Flags, signal: AbortSignal): Promise<LoginHome> {
   const place = textOf(flags, "controller");
   if (place === undefined) {
     const path = requireFlag(flags, "identity", "FILE, or --controller URL --ca-hash HASH");
-    return homeOfIdentity(await loadUserIdentity(path, Date.now()), path);
+    return homeOfIdentity(await loadIdentity(path, { evenExpired: true }), path);
   }
   return await homeOfController(place, { caHash: requireFlag(flags, "ca-hash", "HASH"), signal });
 }

@@ -72,9 +72,18 @@ const IdentityFile = z.strictObject({
 });
 
 /** Reads and checks an identity file, which only its owner may be able to read. */
-export async function loadIdentity(path: string, options: { readonly now?: number } = {}): Promise<Identity> {
-  const { now = Date.now() } = options;
-  return await parseIdentity(await readSecretFile(path), { source: path, now });
+export async function loadIdentity(
+  path: string,
+  options: {
+    readonly now?: number;
+    /** Also when its certificate is over: who was away for longer may renew by other means. */
+    readonly evenExpired?: boolean;
+  } = {},
+): Promise<Identity> {
+  const { now = Date.now(), evenExpired = false } = options;
+  const text = await readSecretFile(path);
+  const time = evenExpired ? Math.min(now, lastMoment(text, path)) : now;
+  return await parseIdentity(text, { source: path, now: time });
 }
 
 /**
@@ -88,7 +97,7 @@ export async function updateIdentityFile(
 ): Promise<Identity> {
   const update = async () => {
     const { now = Date.now() } = options;
-    const current = await loadIdentity(path, { now });
+    const current = await loadIdentity(path, { now, evenExpired: true });
     const text = formatIdentity({ ...current, ...change(current) });
     const updated = await parseIdentity(text, { source: path, now });
     await writeSecretFile(path, text, { replace: true });
@@ -136,7 +145,7 @@ export async function parseIdentity(
       network: file.network,
     };
   } catch (error) {
-    throw inFile(error, source);
+    throw inFile(error, { source, id: file.id });
   }
 }
 
@@ -166,6 +175,16 @@ export function formatIdentity(parts: IdentityParts): string {
   return JSON.stringify(file, undefined, 2) + "\n";
 }
 
+/** The last millisecond in which the certificate of an identity file is valid, if it can be read. */
+function lastMoment(text: string, source: string): number {
+  try {
+    return parseCertificatesPem(readShape(text, source).certificate)[0]!.notAfter - 1;
+  } catch {
+    // Whoever reads the whole file says what is wrong with it.
+    return Infinity;
+  }
+}
+
 function readShape(text: string, source: string): z.output<typeof IdentityFile> {
   let value: unknown;
   try {
@@ -181,11 +200,9 @@ function readShape(text: string, source: string): z.output<typeof IdentityFile> 
 }
 
 /** Repeats an error with the file's name in front, keeping its code. */
-function inFile(error: unknown, source: string): unknown {
+function inFile(error: unknown, { source, id }: { readonly source: string; readonly id: string }): unknown {
   if (!(error instanceof IdentityError) || error.message.includes(source)) return error;
-  const hint = error.code === "ERR_CERT_EXPIRED"
-    ? "Issue a new identity with: ginnel ca issue KIND NAME"
-    : error.hint;
+  const hint = error.code === "ERR_CERT_EXPIRED" ? expiredHint(id) : error.hint;
   const code: IdentityErrorCode = error.code === "ERR_CERT_MALFORMED"
     ? "ERR_IDENTITY_FILE_CORRUPT"
     : error.code;
@@ -193,6 +210,12 @@ function inFile(error: unknown, source: string): unknown {
     cause: error,
     ...(hint === undefined ? {} : { hint }),
   });
+}
+
+function expiredHint(id: string): string {
+  return /^spiffe:\/\/[^/]+\/user\//.test(id)
+    ? "Log in again with: ginnel login"
+    : "Issue a new identity with: ginnel ca issue KIND NAME";
 }
 
 function corrupt(source: string, reason: string): IdentityError {

@@ -6,17 +6,10 @@
 import { sleep } from "../../base/async.ts";
 import { errorCode, errorMessage } from "../../base/errors.ts";
 import type { Logger } from "../../base/log.ts";
-import { makeCsr } from "../../identity/csr.ts";
-import { IdentityError } from "../../identity/errors.ts";
-import { type Identity, updateIdentityFile } from "../../identity/identity_file.ts";
-import { exportPrivateKey, generateKeyPair } from "../../identity/key_pair.ts";
-import {
-  type NetworkDocument,
-  toNodeNetwork,
-  verifyNetworkDocument,
-} from "../../identity/network_document.ts";
+import type { Identity } from "../../identity/identity_file.ts";
 import { type Certified, readCertified } from "./controller_answer.ts";
 import { controllerClient } from "./controller_client.ts";
+import { renewIdentity } from "./renew_identity.ts";
 import { isFromFormerCa, renewalTime, urgentDelay } from "./renewal_time.ts";
 
 /** What a renewer needs. */
@@ -30,19 +23,27 @@ export interface CertificateRenewerOptions {
   readonly onRenewed: (identity: Identity) => void | Promise<void>;
   /** Gets a certificate for a signing request; default: from the controllers that the identity knows. */
   readonly request?: (csr: string, signal: AbortSignal) => Promise<Certified>;
+  /** Longest wait between attempts, in milliseconds; default half an hour. */
+  readonly lastRetry?: number;
   /** Milliseconds since the epoch; default `Date.now`. */
   readonly now?: () => number;
   /** In [0, 1); default `Math.random`. */
   readonly random?: () => number;
 }
 
-/** Longest wait, in milliseconds, before the clock and the identity are looked at again. */
-const MAX_WAIT = 10 * 60_000;
+/** Longest wait, in milliseconds, before the clock is looked at again: while a machine sleeps, timers do too. */
+const MAX_WAIT = 30_000;
+
+/** Shortest time between urgent renewals, in milliseconds. */
+const URGENT_INTERVAL = 10 * 60_000;
 
 /** Waits between attempts, in milliseconds: doubling, but never a large part of what is left of the life. */
 const FIRST_RETRY = 1_000;
 const LAST_RETRY = 30 * 60_000;
 const RETRY_SHARE = 1 / 10;
+
+/** A controller believes nobody whose certificate is over. */
+const EXPIRED_HINT = "Enrol again: ask an administrator for a token, then ginnel enroll --replace";
 
 /** Longest time for one attempt, in milliseconds. */
 const ATTEMPT_TIMEOUT = 60_000;
@@ -136,7 +137,7 @@ export class CertificateRenewer implements AsyncDisposable {
       const renewed = await this.#renew(signal);
       this.#latest = renewed;
       this.#failures = 0;
-      this.#nextUrgentAt = this.#now() + MAX_WAIT;
+      this.#nextUrgentAt = this.#now() + URGENT_INTERVAL;
       logger.info("certificate_renewed", {
         identity: uri,
         notAfter: new Date(renewed.notAfter).toISOString(),
@@ -144,10 +145,16 @@ export class CertificateRenewer implements AsyncDisposable {
     } catch (error) {
       if (this.#ending.signal.aborted) return false;
       this.#failures++;
-      const secondsLeft = Math.round((notAfter - this.#now()) / 1000);
+      const left = notAfter - this.#now();
       const facts = { identity: uri, code: errorCode(error), detail: errorMessage(error) };
-      const level = secondsLeft > 0 ? "warn" : "error";
-      logger[level]("certificate_not_renewed", { ...facts, failures: this.#failures, secondsLeft });
+      const failures = this.#failures;
+      if (left > 0) {
+        const secondsLeft = Math.round(left / 1000);
+        logger.warn("certificate_not_renewed", { ...facts, failures, secondsLeft });
+      } else {
+        const since = new Date(notAfter).toISOString();
+        logger.error("certificate_expired", { ...facts, failures, since, hint: EXPIRED_HINT });
+      }
       return false;
     }
     try {
@@ -160,20 +167,12 @@ export class CertificateRenewer implements AsyncDisposable {
 
   async #renew(signal: AbortSignal): Promise<Identity> {
     const { path, request = (csr, signal) => this.#askController(csr, signal) } = this.#options;
-    const current = this.#current();
-    const keys = await generateKeyPair();
-    const { certificate, network: jws } = await request(await makeCsr(keys, current.id.uri), signal);
-    const privateKeyPem = await exportPrivateKey(keys.privateKey);
-    const now = this.#now();
-    const document = await readNetwork(jws, current);
-    return await updateIdentityFile(path, (stored) => {
-      const isNews = document !== undefined && isNewer(document, stored);
-      return {
-        certificatePem: certificate,
-        privateKeyPem,
-        ...(isNews ? { ...trustOf(document, stored), network: toNodeNetwork(document) } : {}),
-      };
-    }, { now });
+    return await renewIdentity({
+      path,
+      current: this.#current(),
+      request: (csr) => request(csr, signal),
+      now: () => this.#now(),
+    });
   }
 
   async #askController(csr: string, signal: AbortSignal): Promise<Certified> {
@@ -186,33 +185,10 @@ export class CertificateRenewer implements AsyncDisposable {
   }
 
   #retryDelay(): number {
+    const { lastRetry = LAST_RETRY } = this.#options;
     const left = Math.max(0, this.#current().notAfter - this.#now());
-    const most = Math.max(FIRST_RETRY, Math.min(LAST_RETRY, left === 0 ? LAST_RETRY : left * RETRY_SHARE));
+    const most = Math.max(FIRST_RETRY, Math.min(lastRetry, left === 0 ? lastRetry : left * RETRY_SHARE));
     const delay = Math.min(most, FIRST_RETRY * 2 ** Math.min(this.#failures, 20));
     return delay * (0.5 + 0.5 * (this.#options.random ?? Math.random)());
   }
-}
-
-/** The document, verified; undefined when it is older than what is known, as of a controller that lags behind. */
-async function readNetwork(jws: string, { trust, network }: Identity): Promise<NetworkDocument | undefined> {
-  try {
-    return await verifyNetworkDocument(jws, {
-      authorities: trust.authorities,
-      trustDomain: trust.domain,
-      ...(network === undefined ? {} : { minRev: network.rev, minIat: network.iat }),
-    });
-  } catch (error) {
-    if (error instanceof IdentityError && error.code === "ERR_NETWORK_DOCUMENT_OUTDATED") return undefined;
-    throw error;
-  }
-}
-
-/** What is in the file may have become newer while the controller was asked. */
-function isNewer(document: NetworkDocument, { network }: Identity): boolean {
-  if (network === undefined || document.rev > network.rev) return true;
-  return document.rev === network.rev && document.iat >= network.iat;
-}
-
-function trustOf({ roots, authorities }: NetworkDocument, { trust }: Identity): Pick<Identity, "trust"> {
-  return { trust: { ...trust, roots, authorities } };
 }

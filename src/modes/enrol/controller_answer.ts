@@ -4,7 +4,8 @@ import { z } from "zod";
 import { GinnelError } from "../../base/errors.ts";
 import type { ControllerResponse } from "../../io/controller/https_client.ts";
 
-const Certified = z.object({ identity: z.string(), certificate: z.string(), network: z.string() });
+/** Shape of an answer with a certificate. */
+export const Certified = z.object({ identity: z.string(), certificate: z.string(), network: z.string() });
 const Problem = z.object({
   title: z.string(),
   detail: z.string().optional(),

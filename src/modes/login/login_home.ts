@@ -2,9 +2,8 @@
 
 import { GinnelError } from "../../base/errors.ts";
 import { parseCertificatesPem } from "../../identity/certificate.ts";
-import { type Identity, parseIdentity, readIdentityParts } from "../../identity/identity_file.ts";
+import type { Identity } from "../../identity/identity_file.ts";
 import { parseTrustDomainUri } from "../../identity/spiffe_id.ts";
-import { readSecretFile } from "../../identity/secret_file.ts";
 import { findController, parseController } from "../../io/controller/find_controller.ts";
 import { fetchPinnedCa } from "../../io/controller/first_contact.ts";
 import type { ControllerPlace } from "../../io/controller/https_client.ts";
@@ -44,11 +43,4 @@ export function homeOfIdentity(identity: Identity, path: string): LoginHome {
   }
   const { domain, roots } = identity.trust;
   return { trustDomain: domain, controllers, roots };
-}
-
-/** Loads an identity file also when its certificate is over: a user who was away must be able to log in again. */
-export async function loadUserIdentity(path: string, now: number): Promise<Identity> {
-  const text = await readSecretFile(path);
-  const { notAfter } = parseCertificatesPem(readIdentityParts(text, path).certificate)[0]!;
-  return await parseIdentity(text, { source: path, now: Math.min(now, notAfter - 1) });
 }

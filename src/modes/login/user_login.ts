@@ -3,31 +3,22 @@
  * identity file that comes of it.
  */
 
-import { decodeJwt } from "jose";
 import { z } from "zod";
 import { GinnelError } from "../../base/errors.ts";
 import { nonceOf } from "../../control/login/login_challenge.ts";
 import { makeCsr } from "../../identity/csr.ts";
 import { exportPrivateKey, generateKeyPair } from "../../identity/key_pair.ts";
-import {
-  formatIdentity,
-  type Identity,
-  type IdentityParts,
-  parseIdentity,
-  updateIdentityFile,
-} from "../../identity/identity_file.ts";
-import {
-  type NetworkDocument,
-  toNodeNetwork,
-  verifyNetworkDocument,
-} from "../../identity/network_document.ts";
+import { formatIdentity, type Identity, loadIdentity, parseIdentity } from "../../identity/identity_file.ts";
+import { introduceNetworkDocument, toNodeNetwork } from "../../identity/network_document.ts";
 import { createProof } from "../../identity/proof.ts";
 import { writeSecretFile } from "../../identity/secret_file.ts";
 import { parseSpiffeId } from "../../identity/spiffe_id.ts";
 import { ControllerHttp, type ControllerResponse } from "../../io/controller/https_client.ts";
-import { type DeviceInstructions, OpenidClient, type OpenidTokens } from "../../io/oidc/openid_client.ts";
-import { type LoginFile, loginFilePath, readLoginFile, writeLoginFile } from "./login_file.ts";
-import { homeOfIdentity, loadUserIdentity, type LoginHome } from "./login_home.ts";
+import { type DeviceInstructions, OpenidClient } from "../../io/oidc/openid_client.ts";
+import { Certified } from "../enrol/controller_answer.ts";
+import { renewIdentity } from "../enrol/renew_identity.ts";
+import { lockLogin, type LoginFile, loginFilePath, readLoginFile, writeLoginFile } from "./login_file.ts";
+import { homeOfIdentity, type LoginHome } from "./login_home.ts";
 
 /** How to log in. */
 export interface UserLoginOptions {
@@ -64,24 +55,18 @@ const Providers = z.object({
   })),
 });
 const Challenge = z.object({ challenge: z.string() });
-const Certified = z.object({
-  identity: z.string(),
-  certificate: z.string(),
-  notAfter: z.number(),
-  network: z.string(),
-});
 const Problem = z.object({ title: z.string(), detail: z.string().optional() });
 
 /** Logs a user in by a browser, here or elsewhere, and writes the identity and what a refresh needs. */
 export async function loginUser(options: UserLoginOptions): Promise<LoggedIn> {
   const { home, path, device, providerRoots, show, signal } = options;
-  using controller = new ControllerHttp({ controllers: () => home.controllers, roots: () => home.roots });
+  using controller = clientOf(home);
   const provider = await chooseProvider(controller, options);
   const { challenge } = await ask(controller, { path: "/challenge", schema: Challenge, signal });
   const { issuer, clientId, scopes } = provider;
   using openid = new OpenidClient({ issuer, clientId, scopes, roots: providerRoots });
   const nonce = nonceOf(challenge);
-  const tokens = device
+  const { idToken, refreshToken = null } = device
     ? await openid.loginByDevice({ nonce, signal, show })
     : await openid.loginByBrowser({ nonce, signal, show: (url) => show({ url }) });
   const file = {
@@ -91,19 +76,36 @@ export async function loginUser(options: UserLoginOptions): Promise<LoggedIn> {
     clientId,
     scopes,
     origin: challenge,
-    refreshToken: tokens.refreshToken ?? null,
+    refreshToken,
     providerRoots: [...providerRoots],
   };
-  return await certify({ controller, home, path, file, challenge, tokens, current: undefined, signal });
+  const keys = await generateKeyPair();
+  const csr = await makeCsr(keys);
+  const certified = await certify(controller, { file, challenge, idToken, csr, signal });
+  using _mine = await lockLogin(path, signal);
+  const { id, notAfter } = await writeIdentity(path, { certified, keys, home });
+  await writeLoginFile(path, file);
+  return { identity: id.uri, notAfter, provider: provider.name, canRefresh: refreshToken !== null };
 }
 
 /** Logs the user of an identity file in again by the refresh token. */
 export async function refreshUser(
   path: string,
-  options: { readonly signal: AbortSignal },
+  { signal }: { readonly signal: AbortSignal },
 ): Promise<LoggedIn> {
-  const { signal } = options;
-  const current = await loadUserIdentity(path, Date.now());
+  const current = await loadIdentity(path, { evenExpired: true });
+  const request = (csr: string) => certifyAgain(current, { path, csr, signal });
+  const { id, notAfter } = await renewIdentity({ path, current, request, now: Date.now });
+  const { provider, refreshToken } = await readLoginFile(path);
+  return { identity: id.uri, notAfter, provider, canRefresh: refreshToken !== null };
+}
+
+/** A new certificate for the user of an identity file, by the refresh token beside it. */
+export async function certifyAgain(
+  current: Identity,
+  { path, csr, signal }: { readonly path: string; readonly csr: string; readonly signal: AbortSignal },
+): Promise<Certified> {
+  using _mine = await lockLogin(path, signal);
   const file = await readLoginFile(path);
   const { issuer, clientId, scopes, providerRoots, refreshToken } = file;
   if (refreshToken === null) {
@@ -115,28 +117,39 @@ export async function refreshUser(
       },
     );
   }
-  const home = homeOfIdentity(current, path);
-  using controller = new ControllerHttp({ controllers: () => home.controllers, roots: () => home.roots });
+  using controller = clientOf(homeOfIdentity(current, path));
   const { challenge } = await ask(controller, { path: "/challenge", schema: Challenge, signal });
   using openid = new OpenidClient({ issuer, clientId, scopes, roots: providerRoots });
   const tokens = await openid.refresh(refreshToken, signal);
   const next = { ...file, refreshToken: tokens.refreshToken ?? null };
   // A provider may take the old refresh token back with its first use: the new one must not be lost, whatever follows.
   await writeLoginFile(path, next);
-  return await certify({ controller, home, path, file: next, challenge, tokens, current, signal });
+  const certified = await certify(controller, {
+    file: next,
+    challenge,
+    idToken: tokens.idToken,
+    csr,
+    signal,
+  });
+  if (certified.identity === current.id.uri) return certified;
+  throw new GinnelError("ERR_LOGIN_OTHER_USER", `Cannot refresh the login: it is now ${certified.identity}`, {
+    hint: "Log in again with: ginnel login",
+  });
 }
 
 /** Logs out: certificate and refresh token are taken back where they can be, and both files removed in any case. */
 export async function logoutUser(
   path: string,
-  options: { readonly signal: AbortSignal },
+  { signal }: { readonly signal: AbortSignal },
 ): Promise<{ readonly certificateRevoked: boolean; readonly tokenRevoked: boolean }> {
-  const { signal } = options;
-  const identity = await loadUserIdentity(path, Date.now());
+  // An agent that renews at this moment has its new certificate first, and is logged out with it.
+  using _mine = await lockLogin(path, signal);
+  const identity = await loadIdentity(path, { evenExpired: true });
   if (identity.id.kind !== "user") {
     throw new GinnelError("ERR_LOGIN_NOT_USER", `Cannot log out with ${path}: it is no user's`);
   }
-  const certificateRevoked = await succeeds(() => revokeCertificate(identity, path, signal));
+  const certificateRevoked = identity.notAfter <= Date.now() ||
+    await succeeds(() => revokeCertificate(identity, path, signal));
   const tokenRevoked = await succeeds(() => revokeToken(path, signal));
   for (const file of [path, loginFilePath(path)]) {
     await Deno.remove(file).catch((error) => {
@@ -146,83 +159,49 @@ export async function logoutUser(
   return { certificateRevoked, tokenRevoked };
 }
 
-interface Certification {
-  readonly controller: ControllerHttp;
-  readonly home: LoginHome;
-  readonly path: string;
-  readonly file: LoginFile;
-  readonly challenge: string;
-  readonly tokens: OpenidTokens;
-  /** The identity that is refreshed; undefined at a first login. */
-  readonly current: Identity | undefined;
-  readonly signal: AbortSignal;
-}
-
-async function certify(job: Certification): Promise<LoggedIn> {
-  const { controller, home, path, file, challenge, tokens, current, signal } = job;
-  const keys = await generateKeyPair();
-  const answer = await ask(controller, {
-    path: "/login",
-    schema: Certified,
-    signal,
-    json: {
-      provider: file.provider,
-      idToken: tokens.idToken,
-      csr: await makeCsr(keys, current?.id.uri),
-      challenge,
-      ...(file.origin === challenge ? {} : { origin: file.origin }),
-    },
-  });
-  if (current !== undefined && answer.identity !== current.id.uri) {
-    throw new GinnelError("ERR_LOGIN_OTHER_USER", `Cannot refresh the login: it is now ${answer.identity}`, {
-      hint: "Log in again with: ginnel login",
-    });
-  }
-  const network = await readNetwork(answer.network, { home, current });
-  const parts = {
-    id: parseSpiffeId(answer.identity),
-    certificatePem: answer.certificate,
-    privateKeyPem: await exportPrivateKey(keys.privateKey),
-    trust: { domain: network.trustDomain, roots: network.roots, authorities: network.authorities },
-    network: toNodeNetwork(network),
-  };
-  await writeIdentity(path, parts, current);
-  await writeLoginFile(path, file);
-  const { identity, notAfter } = answer;
-  return { identity, notAfter, provider: file.provider, canRefresh: file.refreshToken !== null };
+function certify(
+  controller: ControllerHttp,
+  job: {
+    readonly file: LoginFile;
+    readonly challenge: string;
+    readonly idToken: string;
+    readonly csr: string;
+    readonly signal: AbortSignal;
+  },
+): Promise<Certified> {
+  const { file: { provider, origin }, challenge, idToken, csr, signal } = job;
+  const json = { provider, idToken, csr, challenge, ...(origin === challenge ? {} : { origin }) };
+  return ask(controller, { path: "/login", schema: Certified, signal, json });
 }
 
 /**
- * At a first login the authorities are learnt from the document itself: it came over a connection that the network's
- * pinned CA vouches for. From then on only those that are known already are believed.
+ * Writes what a first login gives. The authorities are learnt from the document itself: it came over a connection that the
+ * network's pinned CA vouches for.
  */
-async function readNetwork(
-  jws: string,
-  { home, current }: { readonly home: LoginHome; readonly current: Identity | undefined },
-): Promise<NetworkDocument> {
-  const { trustDomain } = home;
-  if (current !== undefined) {
-    const { authorities } = current.trust;
-    return await verifyNetworkDocument(jws, { authorities, trustDomain, minRev: current.network?.rev ?? 0 });
-  }
-  const { authorities } = decodeJwt<Partial<NetworkDocument>>(jws);
-  return await verifyNetworkDocument(jws, { authorities: authorities ?? [], trustDomain });
-}
-
 async function writeIdentity(
   path: string,
-  parts: IdentityParts,
-  current: Identity | undefined,
-): Promise<void> {
-  const now = Date.now();
-  const { id: _id, ...change } = parts;
-  // While the old certificate lives, a running agent may write the file too: changes then take turns.
-  if (current !== undefined && now < current.notAfter) {
-    return void await updateIdentityFile(path, () => change);
-  }
-  const text = formatIdentity(parts);
-  await parseIdentity(text, { source: path, now });
+  { certified, keys, home }: {
+    readonly certified: Certified;
+    readonly keys: CryptoKeyPair;
+    readonly home: LoginHome;
+  },
+): Promise<Identity> {
+  const { trustDomain } = home;
+  const network = await introduceNetworkDocument(certified.network, { trustDomain });
+  const text = formatIdentity({
+    id: parseSpiffeId(certified.identity),
+    certificatePem: certified.certificate,
+    privateKeyPem: await exportPrivateKey(keys.privateKey),
+    trust: { domain: network.trustDomain, roots: network.roots, authorities: network.authorities },
+    network: toNodeNetwork(network),
+  });
+  const identity = await parseIdentity(text, { source: path, now: Date.now() });
   await writeSecretFile(path, text, { replace: true });
+  return identity;
+}
+
+function clientOf(home: LoginHome): ControllerHttp {
+  return new ControllerHttp({ controllers: () => home.controllers, roots: () => home.roots });
 }
 
 async function chooseProvider(controller: ControllerHttp, { provider, signal }: UserLoginOptions) {

@@ -14,7 +14,7 @@ import { QuicDialer } from "../../io/quic/dialer.ts";
 import { NameMemory } from "../../io/system/name_memory.ts";
 import { dialTls } from "../../io/tls/dialer.ts";
 import { CertificateRenewer } from "../enrol/certificate_renewer.ts";
-import { UserRenewer } from "../login/user_renewer.ts";
+import { loginRenewal, reviveLogin } from "../login/login_renewal.ts";
 import { type IdentityChange, IdentitySource } from "./identity_source.ts";
 import { type RelayAddress, RelayClient } from "./relay_client.ts";
 import { type CarrierChoice, TlsCarrier } from "./tls_carrier.ts";
@@ -50,7 +50,7 @@ export class Node {
   readonly #listeners = new Set<(change: NodeChange) => void>();
   #relays: readonly ListedRelay[] = [];
   #events: EventsOf | undefined;
-  #renewer: AsyncDisposable & { check?(): void } | undefined;
+  #renewer: CertificateRenewer | undefined;
   #revoked: ReadonlySet<string>;
   #isClosed = false;
 
@@ -70,6 +70,7 @@ export class Node {
 
   static async create(config: NodeConfig, options: { readonly logger: Logger }): Promise<Node> {
     const { logger } = options;
+    if (typeof config.identity === "string") await reviveLogin(config.identity, { logger });
     const node = new Node(config, { source: await IdentitySource.open(config.identity, { logger }), logger });
     // An SVID is renewed by others.
     if (typeof config.identity === "string") node.#renewer = await node.#startRenewer(config.identity);
@@ -124,16 +125,21 @@ export class Node {
   }
 
   /** A user's certificate is renewed by its login, everybody else's by itself. */
-  async #startRenewer(path: string): Promise<AsyncDisposable & { check?(): void }> {
-    const shared = { path, logger: this.logger, onRenewed: () => this.#source.reload() };
-    return await UserRenewer.start(shared) ??
-      new CertificateRenewer({ ...shared, identity: () => this.identity });
+  async #startRenewer(path: string): Promise<CertificateRenewer> {
+    const identity = () => this.identity;
+    return new CertificateRenewer({
+      path,
+      identity,
+      logger: this.logger,
+      onRenewed: () => this.#source.reload(),
+      ...await loginRenewal(path, identity),
+    });
   }
 
   #changed(change: IdentityChange): void {
     if (this.#isClosed) return;
     if (change.trust) this.#revoked = new Set(this.identity.network?.revoked);
-    if (change.certificate || change.trust) this.#renewer?.check?.();
+    if (change.certificate || change.trust) this.#renewer?.check();
     if (change.authorities) void this.views.recheck();
     if (change.certificate) { for (const client of this.clients) void client.renew(); }
     if (change.relays) this.#followRelays();

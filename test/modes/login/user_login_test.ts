@@ -4,15 +4,16 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import { createApi } from "../../../src/api/app.ts";
 import { loginRoutes } from "../../../src/api/nodes/login_routes.ts";
-import { SILENT_LOGGER } from "../../../src/base/log.ts";
+import { createLogger, SILENT_LOGGER } from "../../../src/base/log.ts";
 import { loginCommand } from "../../../src/cli/login.ts";
 import { logoutCommand } from "../../../src/cli/logout.ts";
 import { parseCertificatesPem } from "../../../src/identity/certificate.ts";
-import { loadIdentity } from "../../../src/identity/identity_file.ts";
+import { type Identity, loadIdentity } from "../../../src/identity/identity_file.ts";
 import { issueCertificate } from "../../../src/identity/pki.ts";
 import { ProofVerifier } from "../../../src/identity/proof.ts";
 import { serverName } from "../../../src/identity/spiffe_id.ts";
-import { UserRenewer } from "../../../src/modes/login/user_renewer.ts";
+import { CertificateRenewer } from "../../../src/modes/enrol/certificate_renewer.ts";
+import { loginRenewal, reviveLogin } from "../../../src/modes/login/login_renewal.ts";
 import { eventually } from "../../support/eventually.ts";
 import { LOGIN_DOMAIN, LoginGround } from "../../support/login_ground.ts";
 
@@ -133,24 +134,81 @@ Deno.test("a login, its tokens and its challenge are in no output and no audit e
   }
 });
 
-Deno.test("UserRenewer renews a certificate that is due, and tells", async () => {
+Deno.test("logins of one file are refreshed one after the other: no refresh token is used twice", async () => {
   await using ground = await Ground.open();
   const file = ground.path("alice.json");
   await ground.login(["-o", file]);
-  ground.logins.userDays = 30 / 86_400;
+  await Promise.all([1, 2, 3].map(() => ground.refreshes(file)));
   await ground.refreshes(file);
-  ground.logins.userDays = 1;
-  const { promise, resolve } = Promise.withResolvers<void>();
-  await using renewer = await UserRenewer.start({ path: file, logger: SILENT_LOGGER, onRenewed: resolve });
-  assert.ok(renewer !== undefined);
-  await promise;
-  assert.ok((await loadIdentity(file)).notAfter > Date.now() + 3_600_000);
 });
 
-Deno.test("UserRenewer leaves alone what no login has made", async () => {
+Deno.test("a logout during a refresh leaves nothing behind", async () => {
+  await using ground = await Ground.open();
+  const file = ground.path("alice.json");
+  await ground.login(["-o", file]);
+  const { intercept } = ground.logins.provider;
+  const isAsked = Promise.withResolvers<void>();
+  ground.logins.provider.intercept = (request, response) => {
+    if (request.url === "/token") isAsked.resolve();
+    return intercept(request, response);
+  };
+  const refreshing = ground.run(["login", "-o", file, "--refresh"]);
+  await isAsked.promise;
+  const { code, stderr } = await ground.run(["logout", "--identity", file]);
+  assert.deepEqual([code, stderr], [0, ""]);
+  await refreshing;
+  for (const path of [file, `${file}.login`]) {
+    await assert.rejects(() => Deno.stat(path), Deno.errors.NotFound);
+  }
+});
+
+Deno.test("loginRenewal() lets an agent's renewer renew a login that is due", async () => {
+  await using ground = await Ground.open();
+  const file = ground.path("alice.json");
+  await ground.login(["-o", file]);
+  const { promise, resolve } = Promise.withResolvers<Identity>();
+  const identity = await loadIdentity(file);
+  await using _renewer = new CertificateRenewer({
+    path: file,
+    identity: () => identity,
+    logger: SILENT_LOGGER,
+    onRenewed: resolve,
+    now: () => Date.now() + 7 * 3_600_000,
+    ...await loginRenewal(file, () => identity),
+  });
+  const renewed = await promise;
+  assert.notEqual(renewed.certificatePem, identity.certificatePem);
+  assert.equal((await loadIdentity(file)).certificatePem, renewed.certificatePem);
+});
+
+Deno.test("loginRenewal() and reviveLogin() leave alone what no login has made", async () => {
   const path = await Deno.makeTempFile();
-  assert.equal(await UserRenewer.start({ path, logger: SILENT_LOGGER, onRenewed: () => {} }), undefined);
+  assert.deepEqual(await loginRenewal(path, () => assert.fail("not asked for")), {});
+  await reviveLogin(path, { logger: SILENT_LOGGER });
+  assert.equal(await Deno.readTextFile(path), "");
   await Deno.remove(path);
+});
+
+Deno.test("reviveLogin() renews a login that is over, unless its user may not log in", async () => {
+  await using ground = await Ground.open();
+  const file = ground.path("alice.json");
+  await ground.login(["-o", file]);
+  ground.logins.userDays = 1 / 86_400;
+  await ground.refreshes(file);
+  await eventually(() => loadIdentity(file).then(() => false, () => true));
+  await assert.rejects(() => loadIdentity(file), { code: "ERR_CERT_EXPIRED", hint: /ginnel login/ });
+  ground.logins.userDays = 1;
+  await ground.logins.change("identity", ALICE, { disabled: true });
+  const lines: string[] = [];
+  const logger = createLogger({ level: "info", write: (line) => void lines.push(line) });
+  await reviveLogin(file, { logger });
+  await assert.rejects(() => loadIdentity(file), { code: "ERR_CERT_EXPIRED" });
+  assert.match(lines.join(), /"login_not_renewed".*This user is disabled/);
+  await ground.logins.change("identity", ALICE, { disabled: false });
+  await eventually(async () => {
+    await reviveLogin(file, { logger });
+    return await loadIdentity(file);
+  });
 });
 
 async function attributes(ground: Ground): Promise<readonly string[]> {
