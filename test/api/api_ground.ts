@@ -6,8 +6,6 @@ import { createRouter } from "../../src/api/env.ts";
 import type { ApiLimits, NodeRouterMount } from "../../src/api/ports.ts";
 import { requireNode } from "../../src/api/require_node.ts";
 import { createLogger } from "../../src/base/log.ts";
-import { ConfigError } from "../../src/config/errors.ts";
-import { parseEgress } from "../../src/config/egress_file.ts";
 import { AdminAuth } from "../../src/control/admin/admin_auth.ts";
 import { NetworkAdmin } from "../../src/control/admin/network_admin.ts";
 import { NodeAuth } from "../../src/control/admin/node_auth.ts";
@@ -15,6 +13,7 @@ import type { SessionRecord, Store } from "../../src/control/store.ts";
 import type { AdminRole } from "../../src/core/network/resources.ts";
 import type { Identity } from "../../src/identity/identity_file.ts";
 import { createProof, ProofVerifier } from "../../src/identity/proof.ts";
+import { validateEgress } from "../../src/modes/controller/validate_egress.ts";
 import { openStore } from "../../src/store/open_store.ts";
 import { OpenApiChecker } from "./openapi_checker.ts";
 import { createTestNetwork, NOW, type TestNetwork } from "../identity/forge.ts";
@@ -243,17 +242,6 @@ export class ApiGround implements AsyncDisposable {
     await this.#server.shutdown();
     await this.store[Symbol.asyncDispose]();
     await Deno.remove(this.#folder, { recursive: true });
-  }
-}
-
-/** As modes connect it. */
-function validateEgress(document: Readonly<Record<string, unknown>>) {
-  try {
-    parseEgress([{ file: "document.json", text: JSON.stringify(document) }]);
-    return [];
-  } catch (error) {
-    if (!(error instanceof ConfigError)) throw error;
-    return error.problems.map(({ field, message }) => ({ field, message }));
   }
 }
 

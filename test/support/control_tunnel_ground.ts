@@ -197,18 +197,23 @@ export class ControlTunnelGround implements RogueGround<ControlHost>, AsyncDispo
     return relay;
   }
 
-  /** Starts an agent that tunnels to one relay; resolves when its tunnel carries packets, unless told otherwise. */
+  /** Starts an agent that tunnels to one relay; resolves when its tunnel carries packets. */
   async startAgent(
     host: "agent1" | "agent2",
-    options: { readonly name: string; readonly relay: RelayHost; readonly untilUp?: boolean },
+    options: {
+      readonly name: string;
+      readonly relay: RelayHost;
+      /** Further fields of its `tunnel` config. */
+      readonly tunnel?: Readonly<Record<string, unknown>>;
+    },
   ): Promise<ManagedProcess> {
-    const { name, relay, untilUp = true } = options;
+    const { name, relay, tunnel = {} } = options;
     const agent = await this.#start(host, name, {
       mode: "agent",
       identity: await this.identity(name),
-      tunnel: { interface: TUNNEL_INTERFACE, relay: relayName(relay) },
+      tunnel: { interface: TUNNEL_INTERFACE, relay: relayName(relay), ...tunnel },
     });
-    if (untilUp) await agent.waitForLine(/"tunnel_up"/, { timeoutMs: 30_000 });
+    await agent.waitForLine(/"tunnel_up"/, { timeoutMs: 30_000 });
     return agent;
   }
 
