@@ -5,8 +5,8 @@
 
 import type { Context, Next } from "hono";
 import { HTTPException } from "hono/http-exception";
+import { callerKey } from "../base/caller_key.ts";
 import { errorCode, errorMessage } from "../base/errors.ts";
-import { formatIp, formatPrefix, parseIp, prefixOf } from "../base/ip.ts";
 import type { Logger } from "../base/log.ts";
 import { VERSION } from "../base/version.ts";
 import { adminGate } from "./admin_gate.ts";
@@ -64,7 +64,7 @@ export function createApi(ports: ApiPorts): Api {
   });
   app.use(secureAnswers, boundHeaders);
   app.use(async (context, next) => {
-    const wait = byAddress[rateOf(context.req.path)].take(addressKey(context.get("remote")));
+    const wait = byAddress[rateOf(context.req.path)].take(callerKey(context.get("remote")));
     if (wait > 0) return problem("too-many-requests", { headers: { "retry-after": String(wait) } });
     return await next();
   });
@@ -98,7 +98,7 @@ export function createApi(ports: ApiPorts): Api {
       authenticate: ports.authenticate.bind(ports),
       noteDenied: ports.admin.noteDenied.bind(ports.admin),
       byPrincipal: limiter("principal"),
-      onRefused: (remote) => byAddress.admin.charge(addressKey(remote), REFUSAL_COST),
+      onRefused: (remote) => byAddress.admin.charge(callerKey(remote), REFUSAL_COST),
     }),
     readJsonBody,
   );
@@ -128,13 +128,6 @@ function isBelow(path: string, folder: string): boolean {
   return path === folder || path.startsWith(`${folder}/`);
 }
 
-/** The key an address is counted under: whoever has one IPv6 address has all of its /64. */
-function addressKey(remote: string): string {
-  const address = parseIp(remote);
-  if (address === undefined) return remote;
-  return address.version === 4 ? formatIp(address) : formatPrefix(prefixOf(address, 64));
-}
-
 async function secureAnswers(context: Context<ApiEnv>, next: Next): Promise<void> {
   await next();
   const { headers } = context.res;
@@ -161,9 +154,17 @@ function answerError(error: unknown, logger: Logger): Response {
   }
   // The store's cursors are opaque here; one it cannot read is the caller's doing.
   if (errorCode(error) === "ERR_CURSOR") return problem("invalid-input", { detail: errorMessage(error) });
+  if (AWAY.has(errorCode(error))) {
+    logger.warn("api_without_database", { code: errorCode(error), message: errorMessage(error) });
+    const detail = "The database does not answer: what was asked for may have been done or not";
+    return problem("unavailable", { detail, headers: { "retry-after": "2" } });
+  }
   logger.error("api_request_failed", { code: errorCode(error), message: errorMessage(error) });
   return problem("internal");
 }
+
+/** What the store says while its database is away. */
+const AWAY: ReadonlySet<string> = new Set(["ERR_DATABASE_LOST", "ERR_DATABASE_AWAY"]);
 
 const HTTP_FAULTS: Readonly<Record<number, ProblemKind>> = {
   400: "invalid-input",

@@ -43,8 +43,8 @@ export interface ControllerRequest {
   readonly headers?: Readonly<Record<string, string>>;
   readonly signal?: AbortSignal;
   /**
-   * Whether it may be sent again, to the next controller too, when a connection ends before the answer came; default:
-   * every method but POST and PATCH.
+   * Whether it may be sent again, to the next controller too, when a connection ends before the answer came or the
+   * answer is 503; default: every method but POST and PATCH.
    */
   readonly repeatable?: boolean;
 }
@@ -128,13 +128,14 @@ export class ControllerHttp implements Disposable {
     this.#agent = undefined;
   }
 
-  async #ask<T>(
+  async #ask<T extends { readonly status: number }>(
     request: ControllerRequest,
     read: (message: IncomingMessage, controller: string) => Promise<T>,
     { isStream = false }: { readonly isStream?: boolean } = {},
   ): Promise<T> {
     const { repeatable = request.method !== "POST" && request.method !== "PATCH" } = request;
     const faults: string[] = [];
+    let refused: T | undefined;
     for (const place of this.#inOrder()) {
       request.signal?.throwIfAborted();
       // A kept connection may have been closed by the other end just now: what cannot be repeated gets its own.
@@ -145,6 +146,11 @@ export class ControllerHttp implements Disposable {
             (message) => read(message, place.name),
             { isStream },
           );
+          // It cannot now, perhaps for want of its database; another one may.
+          if (answer.status === 503 && repeatable) {
+            refused ??= answer;
+            break;
+          }
           this.#preferred = place.name;
           return answer;
         } catch (error) {
@@ -157,6 +163,7 @@ export class ControllerHttp implements Disposable {
         }
       }
     }
+    if (refused !== undefined) return refused;
     throw unreachable(faults);
   }
 

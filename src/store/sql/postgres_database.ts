@@ -1,7 +1,7 @@
 /** A PostgreSQL server, shared by several controllers: each hears at once of what the others commit. */
 
 import { Kysely, sql } from "kysely";
-import { errorMessage, GinnelError } from "../../base/errors.ts";
+import { errorCode, errorMessage, GinnelError } from "../../base/errors.ts";
 import type { Logger } from "../../base/log.ts";
 import { CHANGE_CHANNEL, type Database, type DatabaseHearer, MESSAGE_CHANNEL } from "./database.ts";
 import { closePostgres, connectPostgres, PostgresDialect } from "./postgres_dialect.ts";
@@ -30,7 +30,7 @@ export async function openPostgres(
     version = Number(rows[0]?.version);
   } catch (error) {
     await db.destroy();
-    if (error instanceof GinnelError) throw error;
+    if (errorCode(error) === "ERR_DATABASE_URL") throw error;
     throw new GinnelError(
       "ERR_DATABASE_UNUSABLE",
       `Cannot use the PostgreSQL server: ${errorMessage(error)}`,

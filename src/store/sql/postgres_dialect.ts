@@ -16,7 +16,7 @@ import {
   type TransactionSettings,
 } from "kysely";
 import postgres from "postgres";
-import { GinnelError } from "../../base/errors.ts";
+import { errorMessage, GinnelError } from "../../base/errors.ts";
 
 /** Connections of one controller. The server's default limit is 100 for all of them. */
 const MAX_CONNECTIONS = 10;
@@ -253,8 +253,9 @@ class PostgresConnection implements DatabaseConnection {
       const query = client.unsafe(sql, parameters as postgres.ParameterOrJSON<never>[], { prepare });
       return await Promise.race([query, lost.promise]);
     } catch (error) {
-      if (isLost(error)) this.#discard(client);
-      throw error;
+      if (!isLost(error)) throw error;
+      this.#discard(client);
+      throw error instanceof GinnelError ? error : new LostConnection(error);
     } finally {
       clearTimeout(timer);
       this.#giveUp = undefined;
@@ -283,8 +284,10 @@ class PostgresConnection implements DatabaseConnection {
 
 /** A connection ended that a query, or a transaction, was using. */
 class LostConnection extends GinnelError {
-  constructor() {
-    super("ERR_DATABASE_LOST", "Lost the connection to the database", {
+  constructor(cause?: unknown) {
+    const reason = cause === undefined ? "Lost the connection to the database" : errorMessage(cause);
+    super("ERR_DATABASE_LOST", reason, {
+      cause,
       hint: "Look whether the database runs; what was under way may have happened or not",
     });
   }

@@ -150,11 +150,34 @@ Deno.test("ControllerHttp does not repeat to another controller what the first m
 });
 
 Deno.test("ControllerHttp does not take a refusal for a fault: the next controller is not asked", async () => {
-  await using first = serve(TLS, () => new Response(null, { status: 503 }));
+  await using first = serve(TLS, () => new Response(null, { status: 500 }));
   await using second = listen(SECOND_TLS, { name: "controller-2" });
   using client = clientOf([first, second]);
-  assert.equal((await client.request({ method: "GET", path: "/" })).status, 503);
+  assert.equal((await client.request({ method: "GET", path: "/" })).status, 500);
   assert.deepEqual(second.heard, []);
+});
+
+Deno.test("ControllerHttp asks the next controller when one cannot now, unless that could do a thing twice", async () => {
+  let status = 200;
+  await using first = serve(TLS, () => new Response(null, { status: 503 }));
+  await using second = serve(SECOND_TLS, () => new Response(null, { status }), "controller-2");
+  using client = clientOf([first, second]);
+  const controllerOf = async (method: "GET" | "POST", repeatable?: boolean) => {
+    const { status, controller } = await client.request({
+      ...{ method, path: "/" },
+      ...(repeatable === undefined ? {} : { repeatable }),
+    });
+    return `${status} ${controller}`;
+  };
+  assert.equal(await controllerOf("POST"), "503 controller-1");
+  assert.equal((await client.lines({ method: "GET", path: "/" })).controller, "controller-2");
+  assert.equal(await controllerOf("POST"), "200 controller-2");
+  status = 503;
+  // Neither can: the answer of the one that is asked first.
+  assert.equal(await controllerOf("GET"), "503 controller-2");
+  assert.equal(await controllerOf("POST", true), "503 controller-2");
+  await second[Symbol.asyncDispose]();
+  assert.equal(await controllerOf("GET"), "503 controller-1");
 });
 
 Deno.test("ControllerHttp survives a controller's restart: kept connections are not trusted to live", async () => {
