@@ -57,6 +57,8 @@ export interface Session extends AsyncDisposable {
   recheck(): void;
   /** Calls back when the session ends, at once if it has; returns the way to forget it. */
   onClose(callback: (reason: string) => void): () => void;
+  /** Another session takes the flows from now on: ends once those that run have ended, `grace` milliseconds from now at the earliest. */
+  retire(grace?: number): void;
   /** Ends the session and all its flows. Idempotent. */
   close(reason?: string): void;
 }
@@ -73,6 +75,9 @@ export async function acceptSession(options: HandshakeOptions): Promise<Session>
 
 /** A timer takes no more; a session that outlives it looks again. */
 const MAX_TIMEOUT = 2 ** 31 - 1;
+
+/** How long a session that is replaced stays for the flows that are just being opened, in milliseconds. */
+const RETIREMENT_GRACE = 30_000;
 
 /** How long a closing session's last bytes may take to leave, in milliseconds. */
 const GOODBYE_LINGER = 1_000;
@@ -98,6 +103,8 @@ class LiveSession implements Session {
   #closeReason: string | undefined;
   #nextFlowId = 0n;
   #expiry: ReturnType<typeof setTimeout> | undefined;
+  #retirement: ReturnType<typeof setTimeout> | undefined;
+  #isRetired = false;
 
   constructor(role: SessionRole, parts: HandshakeOptions & Handshake) {
     const { identity, peer, secret } = parts;
@@ -178,13 +185,25 @@ class LiveSession implements Session {
   onClose(callback: (reason: string) => void): () => void {
     if (this.#closeReason !== undefined) callback(this.#closeReason);
     else this.#callbacks.add(callback);
-    return () => void this.#callbacks.delete(callback);
+    return () => {
+      this.#callbacks.delete(callback);
+      this.#endIfIdle();
+    };
+  }
+
+  retire(grace = RETIREMENT_GRACE): void {
+    if (this.isClosed) return;
+    this.#retirement ??= setTimeout(() => {
+      this.#isRetired = true;
+      this.#endIfIdle();
+    }, grace);
   }
 
   close(reason = "closed"): void {
     if (this.#closeReason !== undefined) return;
     this.#closeReason = reason;
     clearTimeout(this.#expiry);
+    clearTimeout(this.#retirement);
     this.#renewer.close();
     this.#parts.secret.fill(0);
     this.#endStream();
@@ -196,6 +215,11 @@ class LiveSession implements Session {
   [Symbol.asyncDispose](): Promise<void> {
     this.close();
     return Promise.resolve();
+  }
+
+  /** Every flow waits for its session's end; a retired one that nobody waits for has none. */
+  #endIfIdle(): void {
+    if (this.#isRetired && this.#callbacks.size === 0) this.close("replaced");
   }
 
   /** Says goodbye in TLS, so that the path sees a clean end; a peer or path that blocks it is not waited for. */

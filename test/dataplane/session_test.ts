@@ -154,6 +154,26 @@ Deno.test("close() ends the keys, the callbacks and the other end", async () => 
   assert.equal(connector.acceptFlowId(1n), false);
 });
 
+Deno.test("a session that is retired ends with the last of its flows, and not before new ones had their time", async () => {
+  await using pair = await sessionPair(network);
+  const { agent } = pair;
+  const flows = [agent.onClose(() => {}), agent.onClose(() => {})];
+  agent.retire(0);
+  for (const end of flows) {
+    agent.flowKeys(agent.nextFlowId());
+    assert.equal(agent.isClosed, false);
+    end();
+  }
+  assert.equal(await agent.closed, "replaced");
+  await using idle = await sessionPair(network);
+  idle.agent.retire();
+  idle.agent.onClose(() => {})();
+  assert.equal(idle.agent.isClosed, false);
+  await using unused = await sessionPair(network);
+  unused.agent.retire(0);
+  assert.equal(await unused.agent.closed, "replaced");
+});
+
 Deno.test("a session ends with its stream", async () => {
   for (const end of ["abort", "closeWrite"] as const) {
     const [near, middleNear] = channelPair();

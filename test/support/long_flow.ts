@@ -14,8 +14,6 @@ const MESSAGE_LENGTH = 400;
 export class LongFlow implements Disposable {
   /** Resolves when the other side has ended or reset the connection, or the test has. Never rejects. */
   readonly ended: Promise<void>;
-  /** Longest time from a message to its answer, in milliseconds. */
-  longestWait = 0;
   readonly #conn: Deno.TcpConn;
   #bytes = 0;
   #hasEnded = false;
@@ -85,7 +83,6 @@ export class LongFlow implements Disposable {
   /** One message there and back. */
   async #exchange(): Promise<void> {
     const said = messageAt(this.#bytes);
-    const began = performance.now();
     for (let written = 0; written < said.length;) {
       written += await this.#conn.write(said.subarray(written));
     }
@@ -97,7 +94,6 @@ export class LongFlow implements Disposable {
     }
     assert.deepEqual(heard, said);
     this.#bytes += said.length;
-    this.longestWait = Math.max(this.longestWait, performance.now() - began);
   }
 
   #close(): void {

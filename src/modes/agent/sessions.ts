@@ -58,6 +58,7 @@ export class SessionPool {
       freshUntil: Date.now() + REKEY_AFTER_MS,
     };
     this.#sessions.set(key, made);
+    if (pooled !== undefined) void retire(pooled);
     const forget = () => {
       if (this.#sessions.get(key) === made) this.#sessions.delete(key);
     };
@@ -130,6 +131,14 @@ export class SessionPool {
 /** How the relay is asked for a connector: by its name, or by its SPIFFE ID where it is of a foreign trust domain. */
 function nameAtRelay(uri: string, domain: string): string {
   return trustDomainOf(uri) === domain ? parseSpiffeId(uri).name : parseWorkloadId(uri).uri;
+}
+
+async function retire({ session }: PooledSession): Promise<void> {
+  try {
+    (await session).retire();
+  } catch {
+    // It was never made.
+  }
 }
 
 interface PooledSession {

@@ -16,16 +16,14 @@ const URGENT_SPREAD = 30_000;
 
 /** When to renew, milliseconds since the epoch; `random`, in [0, 1), is the node's own and stays the same. */
 export function renewalTime(identity: Pick<Identity, "chainDer" | "trust">, random: number): number {
-  const { notBefore, notAfter } = parseCertificate(identity.chainDer[0]!);
-  // Certificates are dated back; a short life must not seem over when it begins.
-  const issuedAt = Math.min(notBefore + BACKDATE_MILLISECONDS, notAfter);
+  const { issuedAt, notAfter } = lifeOf(identity);
   return issuedAt + (notAfter - issuedAt) * (RENEW_AFTER + SPREAD * random);
 }
 
 /** Milliseconds to wait before a renewal that is urgent: not long, but not all nodes at once. */
 export function urgentDelay(identity: Pick<Identity, "chainDer">, random: number): number {
-  const { notBefore, notAfter } = parseCertificate(identity.chainDer[0]!);
-  return Math.min(URGENT_SPREAD, (notAfter - notBefore) / 20) * random;
+  const { issuedAt, notAfter } = lifeOf(identity);
+  return Math.min(URGENT_SPREAD, (notAfter - issuedAt) * SPREAD) * random;
 }
 
 /** Tells whether another CA issues now than the one the certificate is from: the first of the trusted ones. */
@@ -35,4 +33,10 @@ export function isFromFormerCa({ chainDer, trust }: Pick<Identity, "chainDer" | 
   const last = parseCertificate(chainDer.at(-1)!);
   const root = parseCertificate(decodePem("CERTIFICATE", issuing)[0]!);
   return last.issuer !== root.subject || !last.platform.verify(root.platform.publicKey);
+}
+
+/** Certificates are dated back; a short life must not seem over when it begins. */
+function lifeOf({ chainDer }: Pick<Identity, "chainDer">): { issuedAt: number; notAfter: number } {
+  const { notBefore, notAfter } = parseCertificate(chainDer[0]!);
+  return { issuedAt: Math.min(notBefore + BACKDATE_MILLISECONDS, notAfter), notAfter };
 }
