@@ -37,7 +37,10 @@ const MAX_FRESH = 24 * HOUR;
 /** How long keys are used after they stopped being fresh while the provider does not answer. */
 const MAX_STALE = 12 * HOUR;
 
-/** Shortest time between fetches for tokens that name an unknown key: clients choose what they name. */
+/**
+ * How long no fetch follows one that did not bring the key a token names: clients choose what they name. A provider that
+ * rotates its keys is followed at once.
+ */
 const UNKNOWN_KEY_INTERVAL = MINUTE;
 
 /** Shortest time between fetches of a provider that fails. */
@@ -71,6 +74,8 @@ interface Known {
   /** Milliseconds since the epoch, all of them. */
   freshUntil: number;
   attemptedAt: number;
+  /** When keys were last fetched for one that the provider does not have. */
+  inVainAt: number;
   pending: Promise<void> | undefined;
   failure: unknown;
 }
@@ -101,12 +106,14 @@ export class ProviderDirectory {
   async keys(issuer: string, wanted: { readonly kid: string | undefined }): Promise<readonly JWK[]> {
     const known = this.#of(issuer);
     const now = this.#now();
-    const isUnknown = wanted.kid !== undefined && known.keys?.every(({ kid }) => kid !== wanted.kid) === true;
-    const wait = known.failure !== undefined ? RETRY_INTERVAL : isUnknown ? UNKNOWN_KEY_INTERVAL : 0;
-    if (known.keys === undefined || now >= known.freshUntil || isUnknown) {
-      if (known.pending !== undefined || now >= known.attemptedAt + wait) {
-        await (known.pending ??= this.#refresh(issuer, known));
-      }
+    const lacks = () =>
+      wanted.kid !== undefined && known.keys?.every(({ kid }) => kid !== wanted.kid) === true;
+    const isWorthIt = known.keys === undefined || now >= known.freshUntil ||
+      (lacks() && now >= known.inVainAt + UNKNOWN_KEY_INTERVAL);
+    const wait = known.failure === undefined ? 0 : RETRY_INTERVAL;
+    if (isWorthIt && (known.pending !== undefined || now >= known.attemptedAt + wait)) {
+      await (known.pending ??= this.#refresh(issuer, known));
+      if (known.failure === undefined && lacks()) known.inVainAt = now;
     }
     if (known.keys !== undefined && this.#now() < known.freshUntil + MAX_STALE) return known.keys;
     throw new GinnelError("ERR_OIDC_PROVIDER", `Cannot get the keys of ${issuer}`, {
@@ -124,6 +131,7 @@ export class ProviderDirectory {
         keys: undefined,
         freshUntil: 0,
         attemptedAt: -Infinity,
+        inVainAt: -Infinity,
         pending: undefined,
         failure: undefined,
       };

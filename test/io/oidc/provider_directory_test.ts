@@ -28,6 +28,18 @@ Deno.test("keys() follows a rotation by the new key's id", async () => {
   const clock = { now: 0 };
   const directory = open({ now: () => clock.now });
   await directory.keys(provider.issuer, ANY);
+  for (let rotation = 0; rotation < 3; rotation++) {
+    await provider.rotateKeys();
+    const { kid } = provider.keys[0]!;
+    assert.ok((await directory.keys(provider.issuer, { kid })).some((key) => key.kid === kid));
+  }
+});
+
+Deno.test("keys() follows a rotation a minute late at worst, whatever unknown keys strangers name", async () => {
+  await using provider = await OpenidProvider.start();
+  const clock = { now: 0 };
+  const directory = open({ now: () => clock.now });
+  await directory.keys(provider.issuer, { kid: "a stranger's" });
   await provider.rotateKeys();
   const { kid } = provider.keys[0]!;
   assert.ok(!(await directory.keys(provider.issuer, { kid })).some((key) => key.kid === kid), "too soon");
