@@ -183,6 +183,8 @@ export interface StoreTransaction {
     now: number,
   ): Promise<readonly string[]>;
   audit(fact: AuditFact): Promise<void>;
+  /** As {@linkcode Store.initSetting}, with the rest of the transaction or not at all. */
+  initSetting(key: string, value: string): Promise<string>;
   /** Something only named once: false when `key` was there already (replayed tokens, reported batches). */
   once(key: string, expiresAt: number): Promise<boolean>;
 }

@@ -350,6 +350,13 @@ export const STORE_CONTRACT: readonly ContractCase[] = [
       assert.equal(await second.getSetting("domain"), values[0]);
       await second.setSetting("domain", "c");
       assert.equal(await first.initSetting("domain", "d"), "c");
+      const undone = first.transaction(async (tx) => {
+        assert.equal(await tx.initSetting("domain", "e"), "c");
+        assert.equal(await tx.initSetting("other", "x"), "x");
+        throw new Error("undone");
+      });
+      await assert.rejects(undone, /undone/);
+      assert.equal(await second.transaction((tx) => tx.initSetting("other", "y")), "y");
     },
   },
   {

@@ -64,6 +64,8 @@ async function createUser(tx: StoreTransaction, login: UserLogin): Promise<UserI
   for (const name of names) {
     const spiffeId = makeSpiffeId({ trustDomain, kind: "user", name }).uri;
     if (await tx.find("identity", spiffeId) !== undefined) continue;
+    // For good: what policies say of a name must not come to mean somebody else when its identity is deleted.
+    if (await tx.initSetting(`login-name.${name}`, hash) !== hash) continue;
     const spec: IdentitySpec = {
       type: "user",
       spiffeId,

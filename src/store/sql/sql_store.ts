@@ -28,7 +28,7 @@ import { ChangeWatch } from "./change_watch.ts";
 import { type Database, readConsistently } from "./database.ts";
 import { Presence } from "./presence.ts";
 import { findResource, getResource, listResources } from "./resource_reader.ts";
-import { lockRevision, SqlTransaction, toCertificate, toEnrolment } from "./sql_transaction.ts";
+import { initSetting, lockRevision, SqlTransaction, toCertificate, toEnrolment } from "./sql_transaction.ts";
 import { TurnLock } from "./turn_lock.ts";
 
 /** How long closed sessions and used enrolments stay visible. */
@@ -228,12 +228,7 @@ export class SqlStore implements Store {
 
   async initSetting(key: string, value: string): Promise<string> {
     this.#refuseNested();
-    const { writer } = this.#database;
-    await writer.insertInto("settings").values({ key, value }).onConflict((conflict) => conflict.doNothing())
-      .execute();
-    const row = await writer.selectFrom("settings").select("value").where("key", "=", key)
-      .executeTakeFirstOrThrow();
-    return row.value;
+    return await initSetting(this.#database.writer, { key, value });
   }
 
   async setSetting(key: string, value: string): Promise<void> {

@@ -3,7 +3,7 @@
  * after another: what one has read stays true until it commits.
  */
 
-import { sql, type Transaction } from "kysely";
+import { type Kysely, sql, type Transaction } from "kysely";
 import type {
   Enrolment,
   IssuedCertificateRecord,
@@ -31,6 +31,18 @@ export async function lockRevision(tx: Transaction<Tables>, database: DatabaseKi
   const query = tx.selectFrom("network_state").select("revision").where("id", "=", 1);
   const { revision } = await (database === "postgres" ? query.forUpdate() : query).executeTakeFirstOrThrow();
   return revision;
+}
+
+/** Sets a setting unless it is set; returns what is set then. */
+export async function initSetting(
+  database: Kysely<Tables>,
+  setting: { readonly key: string; readonly value: string },
+): Promise<string> {
+  await database.insertInto("settings").values(setting).onConflict((conflict) => conflict.doNothing())
+    .execute();
+  const row = await database.selectFrom("settings").select("value").where("key", "=", setting.key)
+    .executeTakeFirstOrThrow();
+  return row.value;
 }
 
 /** One transaction. */
@@ -187,6 +199,10 @@ export class SqlTransaction implements StoreTransaction {
   audit(fact: AuditFact): Promise<void> {
     this.#facts.push(fact);
     return Promise.resolve();
+  }
+
+  initSetting(key: string, value: string): Promise<string> {
+    return initSetting(this.#tx, { key, value });
   }
 
   async once(key: string, expiresAt: number): Promise<boolean> {

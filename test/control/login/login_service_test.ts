@@ -191,6 +191,29 @@ Deno.test("login() finds the identity that an administrator prepared for this ve
   ]);
 });
 
+Deno.test("login() makes a deleted identity anew, with nothing of the old one, and gives its name to nobody else", async () => {
+  await using ground = await LoginGround.open();
+  await ground.login({ groups: ["dev"] });
+  await ground.change("identity", ALICE, { roleAttributes: ["boss"], adminRole: "admin", tags: { room: 7 } });
+  const before = (await ground.store.find("identity", ALICE))!;
+  await ground.store.transaction((tx) => tx.remove("identity", before.id));
+
+  const mallory = await ground.login({ sub: "u-mallory" });
+  assert.ok(mallory.ok);
+  assert.match(mallory.identity, /\/user\/alice-[0-9a-f]{6}$/);
+  const again = await ground.login({ groups: ["ops"] });
+  assert.ok(again.ok && again.identity === ALICE, "what policies say of alice still means her");
+  const after = (await ground.store.find("identity", ALICE))!;
+  assert.notEqual(after.id, before.id);
+  assert.deepEqual(after.spec, {
+    ...before.spec,
+    roleAttributes: [],
+    derivedAttributes: ["ops"],
+    adminRole: null,
+    tags: {},
+  });
+});
+
 Deno.test("login() makes one identity of two first logins at once", async () => {
   await using ground = await LoginGround.open();
   const results = await Promise.all(
