@@ -2,7 +2,13 @@
 
 import assert from "node:assert/strict";
 import { emptyState } from "../../../src/core/network/apply.ts";
-import { changesFromJson, stateFromJson, stateToJson } from "../../../src/core/network/state_json.ts";
+import {
+  changesFromJson,
+  stateFromJson,
+  stateTextParts,
+  stateToJson,
+} from "../../../src/core/network/state_json.ts";
+import { largeNetwork } from "../../bench/large_network.ts";
 
 Deno.test("what is no state, or no list of changes, is refused", () => {
   const good = stateToJson(emptyState("d"));
@@ -29,5 +35,20 @@ Deno.test("what is no state, or no list of changes, is refused", () => {
     }]]
   ) {
     assert.throws(() => changesFromJson(bad), { name: "ZodError" });
+  }
+});
+
+Deno.test("the parts of a state's text are together the state, also when entries were written before", () => {
+  const large = { ...largeNetwork(), revoked: new Set(["AB", "CD"]), roots: ["pem"] };
+  const [id, value] = [...large.identities][1_234]!;
+  const changed = {
+    ...large,
+    revision: 2,
+    identities: new Map(large.identities).set(id, { ...value, spec: { ...value.spec, disabled: true } }),
+  };
+  for (const state of [emptyState("d"), large, changed]) {
+    const parts = [...stateTextParts(state)];
+    assert.ok(parts.every(({ length }) => length < 200_000), "a part is much work");
+    assert.deepEqual(stateFromJson(JSON.parse(parts.join(""))), state);
   }
 });
