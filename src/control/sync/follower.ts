@@ -92,6 +92,7 @@ export class NetworkFollower implements AsyncDisposable {
   readonly #onReleased = new Set<(identity: string) => void>();
   readonly #onEnded = new Set<(session: string) => void>();
   readonly #onConnected = new Set<() => void>();
+  readonly #onRestored = new Set<() => void>();
   readonly #views: ViewDesk;
   readonly #first = Promise.withResolvers<void>();
   #known: KnownNetwork | undefined;
@@ -198,6 +199,12 @@ export class NetworkFollower implements AsyncDisposable {
   onConnected(listener: () => void): () => void {
     this.#onConnected.add(listener);
     return () => this.#onConnected.delete(listener);
+  }
+
+  /** Calls back when controllers tell another history than before: they have forgotten what they heard since. */
+  onRestored(listener: () => void): () => void {
+    this.#onRestored.add(listener);
+    return () => this.#onRestored.delete(listener);
   }
 
   /**
@@ -332,12 +339,15 @@ export class NetworkFollower implements AsyncDisposable {
   #handle(event: SyncEvent): void {
     const { cache, trustDomain } = this.#options;
     switch (event.type) {
-      case "snapshot":
+      case "snapshot": {
         if (event.state.trustDomain !== trustDomain) {
           throw new Error(`the controller is of the network ${event.state.trustDomain}`);
         }
+        const isRestored = this.#known !== undefined && this.#known.epoch !== event.epoch;
         this.#take({ epoch: event.epoch, state: event.state, network: this.#known?.network });
+        for (const listener of isRestored ? this.#onRestored : []) listener();
         break;
+      }
       case "changes": {
         if (this.#known === undefined) throw new Error("the controller began with changes");
         this.#take({ ...this.#known, state: applyChanges(this.#known.state, event) });

@@ -118,6 +118,7 @@ class Relay implements Running {
     if (tunnels !== undefined) undo.defer(() => tunnels.close());
     const relay = new Relay(parts, { audit, tunnels });
     source.onReleased((identity) => tunnels?.released(identity));
+    source.onConnected(() => tunnels?.connected());
     source.onChange((changed) => relay.#changed(changed));
     await relay.#listen(source.identity);
     undo.move();

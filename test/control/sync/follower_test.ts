@@ -9,7 +9,9 @@ import {
   type NetworkFollowerOptions,
 } from "../../../src/control/sync/follower.ts";
 import type { ControllerLink } from "../../../src/control/sync/link.ts";
+import { EPOCH_SETTING } from "../../../src/core/network/epoch.ts";
 import { SnapshotCache } from "../../../src/store/snapshot_cache.ts";
+import { configSpec } from "../../store/store_ground.ts";
 import { eventually } from "../../support/eventually.ts";
 import { idOf, SyncGround, TRUST_DOMAIN } from "./sync_ground.ts";
 
@@ -111,6 +113,22 @@ Deno.test("views reach their subscribers and change with the policy", async () =
   const again: string[] = [];
   follower.subscribeView(ALICE, (jws) => again.push(jws));
   assert.deepEqual(again, [views[1]]);
+});
+
+Deno.test("a relay hears that its controller was restored from a backup, and of nothing else as that", async () => {
+  await using ground = await SyncGround.open();
+  await using follower = await follow(ground.localLink());
+  let restored = 0;
+  follower.onRestored(() => restored++);
+  // A slow relay gets a snapshot of the same history too.
+  await ground.store.transaction(async (tx) => {
+    for (let n = 0; n < 2_001; n++) await tx.create("config", { name: `config-${n}`, spec: configSpec() });
+  });
+  const revision = await ground.store.revision();
+  await eventually(() => follower.state.revision === revision);
+  assert.equal(restored, 0);
+  await ground.store.setSetting(EPOCH_SETTING, "another");
+  await eventually(() => restored === 1);
 });
 
 Deno.test("the network document reaches the relay and changes with what it says", async () => {

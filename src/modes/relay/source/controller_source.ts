@@ -81,6 +81,7 @@ export class ControllerSource implements NetworkSource {
     home.onIdentity(() => this.#tell(new Set(["identity"])));
     follower.onChange((parts) => this.#changed(parts));
     follower.onConnected(() => reporter.retry());
+    follower.onRestored(() => sessions.repeat());
     follower.onSessionEnded((session) => void sessions.end(session));
     this.#passNetwork();
   }
@@ -150,6 +151,10 @@ export class ControllerSource implements NetworkSource {
 
   onReleased(listener: (identity: string) => void): void {
     this.#follower.onReleased(listener);
+  }
+
+  onConnected(listener: () => void): void {
+    this.#follower.onConnected(listener);
   }
 
   audit(record: AuditRecord, time: number): void {

@@ -109,6 +109,9 @@ export class FilesSource implements NetworkSource {
   /** Leases of files are the tunnels' own affair. */
   onReleased(): void {}
 
+  /** Files are always there. */
+  onConnected(): void {}
+
   /** Nobody but the log wants to know. */
   audit(): void {}
 

@@ -48,6 +48,8 @@ export interface NetworkSource extends AsyncDisposable {
   onChange(listener: (changed: ReadonlySet<SourceChange>) => void): void;
   /** Calls back when an identity's tunnel addresses are no longer its own. */
   onReleased(listener: (identity: string) => void): void;
+  /** Calls back when the controller is there again: what it told meanwhile was not heard. */
+  onConnected(listener: () => void): void;
   /** Passes on what the relay's audit log is told. Never waits. */
   audit(record: AuditRecord, time: number): void;
   /** Reads again what comes from files. */

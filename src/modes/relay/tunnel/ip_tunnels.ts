@@ -235,6 +235,11 @@ export class IpTunnels {
     if (this.#leases instanceof SharedLeases) this.#leases.released(identity);
   }
 
+  /** The controller is there again: addresses may have been taken back unheard. */
+  connected(): void {
+    if (this.#leases instanceof SharedLeases) void this.#leases.confirm();
+  }
+
   /** Reads the egress policy again. */
   reload(): Promise<void> {
     return this.#egress.reload();

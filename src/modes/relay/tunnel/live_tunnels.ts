@@ -78,6 +78,11 @@ export class LiveTunnels {
     this.#tunnels?.released(identity);
   }
 
+  /** The controller is there again. */
+  connected(): void {
+    this.#tunnels?.connected();
+  }
+
   /** Reads the egress policy again. */
   async reload(): Promise<void> {
     await this.#tunnels?.reload();
