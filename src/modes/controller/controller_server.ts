@@ -1,11 +1,12 @@
 /**
- * A controller with its API behind HTTPS, in a process of its own or in a relay's. A renewed certificate is taken up
- * without a gap: a second server shares the port, then the first one ends.
+ * A controller with its API behind HTTPS, in a process of its own or in a relay's. What listens is a door that bounds
+ * connections; behind it a renewed certificate is taken up without a gap: the door leads to a second server, then the
+ * first one ends.
  */
 
 import { formatHostPort } from "../../base/address.ts";
+import { sleep } from "../../base/async.ts";
 import { errorMessage } from "../../base/errors.ts";
-import { listenError } from "../../base/listen_error.ts";
 import type { Logger } from "../../base/log.ts";
 import { createApi } from "../../api/app.ts";
 import { enrolmentRoutes } from "../../api/nodes/enrolment_routes.ts";
@@ -14,6 +15,7 @@ import { MAX_SYNC_BODY, syncRoutes } from "../../api/nodes/sync_routes.ts";
 import type { ControllerSettings } from "../../config/schema/controller.ts";
 import type { Identity } from "../../identity/identity_file.ts";
 import { writeSecretFile } from "../../identity/secret_file.ts";
+import { FrontDoor } from "../../io/tcp/front_door.ts";
 import { ControllerCore } from "./controller_core.ts";
 
 /** What a server needs. */
@@ -25,6 +27,11 @@ export interface ControllerServerOptions {
 
 type Server = Deno.HttpServer<Deno.NetAddr>;
 
+const LOOPBACK = "127.0.0.1";
+
+/** Milliseconds before a server that failed is started again. */
+const REVIVE_MS = 1_000;
+
 /** Milliseconds that requests under way get when the certificate changes or the controller stops. */
 const FINISH_MS = 5_000;
 
@@ -34,7 +41,9 @@ export class ControllerServer implements AsyncDisposable {
   readonly #settings: ControllerSettings;
   readonly #logger: Logger;
   readonly #handler: (request: Request, info: Deno.ServeHandlerInfo<Deno.NetAddr>) => Promise<Response>;
+  readonly #door: FrontDoor;
   #server: Server | undefined;
+  #identity: Identity | undefined;
   #ending: Promise<void> = Promise.resolve();
 
   /** Opens the controller and its port; rejects with what is in the way. */
@@ -67,6 +76,7 @@ export class ControllerServer implements AsyncDisposable {
     this.core = core;
     this.#settings = settings;
     this.#logger = logger;
+    this.#door = new FrontDoor({ address: settings.listen, logger });
     const started = performance.now();
     const api = createApi({
       admin: core.admin,
@@ -88,12 +98,17 @@ export class ControllerServer implements AsyncDisposable {
       logger,
       now: Date.now,
     });
-    this.#handler = (request, info) => api.fetch(request, info);
+    this.#handler = async (request, { remoteAddr }) => {
+      const hostname = this.#door.visitor(remoteAddr.port);
+      // Nobody on this machine gets around the door and its bounds.
+      if (hostname === undefined) return new Response(null, { status: 421 });
+      return await api.fetch(request, { remoteAddr: { transport: "tcp", hostname } });
+    };
   }
 
   /** The port of the API. */
   get port(): number {
-    return this.#server!.addr.port;
+    return this.#door.port;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -101,36 +116,58 @@ export class ControllerServer implements AsyncDisposable {
     await this.core[Symbol.asyncDispose]();
   }
 
+  /** Serves with this certificate from now on. */
   #serve(identity: Identity): void {
-    const { hostname, port } = this.#settings.listen;
     const previous = this.#server;
-    const address = { hostname, port: previous?.addr.port ?? port };
+    this.#identity = identity;
     try {
-      this.#server = Deno.serve({
-        ...address,
-        reusePort: true,
-        cert: identity.certificatePem + this.core.issuingCertificate,
-        key: identity.privateKeyPem,
-        onListen: () => {},
-        onError: (error) => {
-          this.#logger.error("api_request_failed", { detail: errorMessage(error) });
-          return new Response(null, { status: 500 });
-        },
-      }, this.#handler) as Server;
+      this.#listen();
     } catch (error) {
-      const failure = listenError(`tcp ${formatHostPort(address)}`, error);
-      if (previous === undefined) throw failure;
-      this.#logger.error("certificate_not_taken_up", { detail: errorMessage(failure) });
+      if (previous === undefined) throw error;
+      this.#logger.error("certificate_not_taken_up", { detail: errorMessage(error) });
       return;
     }
-    if (previous === undefined) this.core.listensAt(this.#server.addr.port);
+    if (previous === undefined) this.core.listensAt(this.port);
     else this.#ending = Promise.all([this.#ending, finish(previous)]).then(() => {});
+  }
+
+  #listen(): void {
+    const { certificatePem, privateKeyPem } = this.#identity!;
+    const server: Server = Deno.serve({
+      hostname: LOOPBACK,
+      port: 0,
+      cert: certificatePem + this.core.issuingCertificate,
+      key: privateKeyPem,
+      onListen: () => {},
+      onError: (error) => {
+        this.#logger.error("api_request_failed", { detail: errorMessage(error) });
+        return new Response(null, { status: 500 });
+      },
+    }, this.#handler);
+    this.#server = server;
+    this.#door.leadTo(server.addr.port);
+    server.finished.catch((error) => this.#revive(server, error));
+  }
+
+  /** The platform ends a server that cannot accept, for want of descriptors or memory; this one must not stay away. */
+  async #revive(server: Server, cause: unknown): Promise<void> {
+    this.#logger.error("api_interrupted", { detail: errorMessage(cause) });
+    while (this.#server === server) {
+      await sleep(REVIVE_MS);
+      if (this.#server !== server) return;
+      try {
+        this.#listen();
+      } catch (error) {
+        this.#logger.error("api_interrupted", { detail: errorMessage(error) });
+      }
+    }
   }
 
   async #end(): Promise<void> {
     const server = this.#server;
     this.#server = undefined;
     await Promise.all([this.#ending, server === undefined ? undefined : finish(server)]);
+    await this.#door[Symbol.asyncDispose]();
   }
 }
 
