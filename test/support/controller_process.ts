@@ -61,6 +61,8 @@ export class ControllerNode implements AsyncDisposable {
   #peers: readonly { readonly name: string; readonly url: string }[] = [];
   #process: ManagedProcess | undefined;
   #http: ControllerHttp | undefined;
+  /** Every CA certificate that its folder held, PEM: while one is replaced it may serve by either. */
+  readonly #roots = new Set<string>();
 
   constructor(options: ControllerOptions) {
     this.#options = options;
@@ -97,10 +99,9 @@ export class ControllerNode implements AsyncDisposable {
     this.#process = process;
     await eventually(async () => {
       if (!process.running) return true;
-      const root = await Deno.readTextFile(caPaths(`${this.data}/ca`).certificate);
       // At the first start the file is just being written.
-      if (!root.includes("END CERTIFICATE")) return false;
-      this.#http ??= this.#client([root]);
+      if (!(await this.#readRoot()).includes("END CERTIFICATE")) return false;
+      this.#http ??= this.#client();
       return (await this.request({ path: "/ready" })).status === 200;
     }, { timeout: 30_000 });
     if (!process.running) throw new Error(`${this.name} ended at its start:\n${process.lines.join("\n")}`);
@@ -117,6 +118,7 @@ export class ControllerNode implements AsyncDisposable {
     { path, method = "GET", body, token, headers = {} }: ApiRequest,
   ): Promise<ControllerResponse> {
     if (this.#http === undefined) throw new Error(`${this.name} has no CA yet`);
+    await this.#readRoot();
     const isApi = !/^\/(?:(?:api|sync|login|enrolment|\.well-known)\/|ready$|health$|openapi\.json$)/.test(
       path,
     );
@@ -157,13 +159,19 @@ export class ControllerNode implements AsyncDisposable {
     };
   }
 
-  #client(roots: readonly string[]): ControllerHttp {
+  #client(): ControllerHttp {
     const { place } = this.#options;
     const url = place === undefined ? this.url : `https://127.0.0.1:${place.door}`;
     return new ControllerHttp({
       controllers: () => [{ name: this.name, url }],
-      roots: () => roots,
+      roots: () => [...this.#roots],
     });
+  }
+
+  async #readRoot(): Promise<string> {
+    const root = await Deno.readTextFile(caPaths(`${this.data}/ca`).certificate);
+    if (root.includes("END CERTIFICATE")) this.#roots.add(root);
+    return root;
   }
 
   #dropConnections(): void {

@@ -65,6 +65,8 @@ export class Feed implements AsyncDisposable {
   #policy: PolicySnapshot | undefined;
   /** SPIFFE IDs of all enabled identities. */
   #known: ReadonlySet<string> = new Set();
+  /** The network's CAs when streams were last judged. */
+  #roots: readonly string[] = [];
   /** When the database was last read. */
   #readAt: number;
   #isStale = false;
@@ -246,12 +248,18 @@ export class Feed implements AsyncDisposable {
     await this.#publishNetwork();
   }
 
-  /** Ends the streams of relays that were disabled or removed, or whose certificate was revoked. */
+  /**
+   * Ends the streams of relays that were disabled or removed, or whose certificate was revoked. When a CA is retired, all
+   * that were begun by showing a certificate: whoever has one of another CA is back in a moment.
+   */
   #endStreams(before: ReadonlySet<string>): void {
+    const { roots, revoked } = this.state;
+    const isRetired = this.#roots.some((root) => !roots.includes(root));
+    this.#roots = roots;
     for (const [relay, streams] of this.#followers) {
       const isGone = before.has(relay) && !this.#known.has(relay);
       for (const [stream, serial] of streams) {
-        if (isGone || (serial !== undefined && this.state.revoked.has(serial))) stream.close();
+        if (isGone || (serial !== undefined && (isRetired || revoked.has(serial)))) stream.close();
       }
     }
   }
