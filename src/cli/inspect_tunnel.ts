@@ -61,7 +61,7 @@ export function agentTunnelSteps(tunnel: AgentTunnelConfig): InspectionStep[] {
 
 async function inspectAddresses(tunnel: RelayTunnelConfig, trustDomain: string): Promise<Finding[]> {
   const { ipv4, ipv6 } = await poolsOf(tunnel, trustDomain);
-  const reservations = reservationsOf(tunnel.reservations, trustDomain);
+  const reservations = reservationsOf(tunnel.reservations, { trustDomain });
   // Refuses what lies in no pool, as the relay would.
   const ipam = new Ipam({ ipv4, ipv6, reservations, leaseTime: tunnel.leaseTime });
   const pools = ipam.stats().map(({ version, size }) => {

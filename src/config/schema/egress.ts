@@ -150,7 +150,7 @@ export const egressSchema = z.strictObject({
       context.addIssue({ code: "custom", path: [name], message });
     }
   }).describe(
-    "Who: `alice` (any agent or user of that name), `agent/alice`, a SPIFFE ID, `#attribute`, `#all`. Exact entries " +
+    "Who: `alice` (any agent or user of that name; with a controller, any agent), `agent/alice`, a SPIFFE ID, `#attribute`, `#all`. Exact entries " +
       "come first, then attributes in this order, then `#all`. Whom nothing names gets no tunnel.",
   ),
 });

@@ -3,14 +3,12 @@
 import { ipBits, type IpPrefix, ipWords } from "../../base/ip.ts";
 import { ClientRules, type ClientRulesOptions, type CompiledRule } from "./client_rules.ts";
 import type { EgressDocument, EgressIdentity, EgressRule, PortRange } from "./document.ts";
-import { EVERYBODY, IdentityMatcher, wordsFor } from "./identity_matcher.ts";
+import { EVERYBODY, IdentityMatcher, type NameScope, wordsFor } from "./identity_matcher.ts";
 import { NameMatcher } from "./name_matcher.ts";
 import { isRoutable, liesWithin, PrefixSet } from "./prefix_set.ts";
 
 /** How to compile. */
-export interface EgressCompileOptions {
-  /** Names and `#all` mean identities of this trust domain only. */
-  readonly trustDomain: string;
+export interface EgressCompileOptions extends NameScope {
   /** Where the addresses of tunnel clients and of the gateway come from. */
   readonly pools: readonly IpPrefix[];
 }
@@ -32,7 +30,6 @@ export interface EgressSnapshot {
 
 /** Compiles a document; it does not throw. */
 export function compileEgress(document: EgressDocument, options: EgressCompileOptions): EgressSnapshot {
-  const { trustDomain } = options;
   const shared: ClientRulesOptions = {
     pools: new PrefixSet(options.pools),
     defaultAction: document.defaultAction,
@@ -53,8 +50,9 @@ export function compileEgress(document: EgressDocument, options: EgressCompileOp
     warnings: findWarnings(document),
     rulesFor(identity) {
       if (identity.kind === "relay") return undefined;
-      const named = wordsFor(identity, trustDomain).filter((word) => word !== EVERYBODY);
-      const isAnybody = wordsFor(identity, trustDomain).includes(EVERYBODY);
+      const words = wordsFor(identity, options);
+      const named = words.filter((word) => word !== EVERYBODY);
+      const isAnybody = words.includes(EVERYBODY);
       const entries = [
         ...named.map((word) => exact.get(word)),
         ...byAttribute.filter(({ attribute }) => identity.attributes.has(attribute)).map(({ rules }) =>
@@ -70,7 +68,7 @@ export function compileEgress(document: EgressDocument, options: EgressCompileOp
 /** No rule where it can match nothing that leaves at the relay. */
 function compileRule(
   rule: EgressRule,
-  { pools, trustDomain, tables }: EgressCompileOptions & { readonly tables: Tables },
+  { pools, tables, ...scope }: EgressCompileOptions & { readonly tables: Tables },
 ): CompiledRule[] {
   const common = {
     verdict: { action: rule.action, rule: rule.id, reason: "rule" },
@@ -100,7 +98,7 @@ function compileRule(
     case "identity":
       return [{
         ...common,
-        target: { type: "identities", matcher: new IdentityMatcher(rule.destinations, trustDomain) },
+        target: { type: "identities", matcher: new IdentityMatcher(rule.destinations, scope) },
         routes: routes(pools),
       }];
     case "default":

@@ -7,7 +7,8 @@
  * - Attributes of all entries that mean an identity add up.
  * - A relay or controller is never a subject: it serves other people's flows and has none of its own.
  * - An identity of a foreign trust domain is a stranger unless an entry or a role spells out its `id`.
- * - Under `declaredOnly` an identity without an entry of its `id` does not exist.
+ * - Under `declaredOnly` an identity without an entry of its `id` does not exist, and `@name` means no user: their
+ *   names come from providers, where many may choose their own, a connector's too.
  */
 
 import type { PolicyIdentity } from "./document.ts";
@@ -101,7 +102,8 @@ export class IdentityIndex {
     if (ours) {
       const path = `${match[2]}/${match[3]}`;
       if (!this.#taken.has(path)) names.push(path);
-      if (!this.#taken.has(match[3]!)) names.push(match[3]!);
+      const isNamed = !(this.#declaredOnly && match[2] === "user");
+      if (isNamed && !this.#taken.has(match[3]!)) names.push(match[3]!);
     }
     const attributes: (readonly string[])[] = [];
     for (const name of names) {

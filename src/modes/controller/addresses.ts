@@ -22,7 +22,7 @@ export async function planAddresses(
     ipv6: ipv6 === null ? null : formatPrefix(ipv6),
   };
   const reservations = new Map(
-    [...reservationsOf(tunnel.reservations, trustDomain)].map((
+    [...reservationsOf(tunnel.reservations, { trustDomain, hasLogins: true })].map((
       [id, addresses],
     ) => [id, addresses.map(formatIp)]),
   );

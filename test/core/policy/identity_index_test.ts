@@ -70,6 +70,15 @@ Deno.test("a nickname with an id takes the name away from certificates of that n
   assert.ok(!index.declares("a.smith"));
 });
 
+Deno.test("a user whom a provider named like a connector is not that connector", () => {
+  const user = "spiffe://d/user/records-host";
+  const connector = "spiffe://d/connector/records-host";
+  const entries = [user, connector].map((id) => ({ id, roleAttributes: [] }));
+  const index = new IdentityIndex(entries, { trustDomain: "d", declaredOnly: true });
+  assert.deepEqual(index.find(user)?.names, [user, "user/records-host"]);
+  assert.deepEqual(index.find(connector)?.names, [connector, "connector/records-host", "records-host"]);
+});
+
 Deno.test("entries with neither name nor id declare nothing", () => {
   const index = new IdentityIndex([{ roleAttributes: ["x"] }], { trustDomain: "d" });
   assert.deepEqual(index.find(ALICE)?.attributes, []);

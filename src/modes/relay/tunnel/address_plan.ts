@@ -7,6 +7,7 @@ import { type IpAddress, ipFromBytes, type IpPrefix, prefixOf } from "../../../b
 import { utf8 } from "../../../base/bytes.ts";
 import type { RelayTunnelConfig } from "../../../config/schema/tunnel.ts";
 import { AddressPool } from "../../../core/address_pool.ts";
+import type { NameScope } from "../../../core/egress/identity_matcher.ts";
 import type { Reservations } from "../../../core/ipam.ts";
 
 /** The pools of one relay. */
@@ -36,11 +37,11 @@ export function gatewaysOf(
 /** Fixed addresses by SPIFFE ID, from the names that policies use. */
 export function reservationsOf(
   reservations: Readonly<Record<string, readonly IpAddress[]>>,
-  trustDomain: string,
+  scope: NameScope,
 ): Reservations {
   const byId = new Map<string, readonly IpAddress[]>();
   for (const [name, addresses] of Object.entries(reservations)) {
-    for (const id of idsOf(name, trustDomain)) byId.set(id, addresses);
+    for (const id of idsOf(name, scope)) byId.set(id, addresses);
   }
   return byId;
 }
@@ -57,9 +58,10 @@ async function localPrefix(trustDomain: string): Promise<IpPrefix> {
   return prefixOf(ipFromBytes(address), 64);
 }
 
-/** `alice` is any agent or user of that name: whoever comes first has the address. */
-function idsOf(name: string, trustDomain: string): string[] {
+/** `alice` is any agent or user of that name: whoever comes first has the address. Of logins providers give the names. */
+function idsOf(name: string, { trustDomain, hasLogins = false }: NameScope): string[] {
   if (name.startsWith("spiffe://")) return [name];
-  const paths = name.includes("/") ? [name] : [`agent/${name}`, `user/${name}`];
+  const kinds = hasLogins ? ["agent"] : ["agent", "user"];
+  const paths = name.includes("/") ? [name] : kinds.map((kind) => `${kind}/${name}`);
   return paths.map((path) => `spiffe://${trustDomain}/${path}`);
 }

@@ -79,10 +79,14 @@ function compileStated(stated: StatedEgress, options: EgressSourceOptions): Egre
   if (stated === null) {
     return compileEgress({ name: "", defaultAction: "drop", resolvers: null, clients: [] }, options);
   }
-  return compile(parseEgress([{ file: "egress policy.json", text: JSON.stringify(stated) }]), options);
+  const document = parseEgress([{ file: "egress policy.json", text: JSON.stringify(stated) }]);
+  return compile(document, { ...options, hasLogins: true });
 }
 
-function compile(document: EgressDocument, options: EgressSourceOptions): EgressSnapshot {
+function compile(
+  document: EgressDocument,
+  options: EgressSourceOptions & { readonly hasLogins?: boolean },
+): EgressSnapshot {
   const snapshot = compileEgress(document, options);
   for (const warning of snapshot.warnings) options.logger.warn("egress_rule_never_matches", { ...warning });
   return snapshot;

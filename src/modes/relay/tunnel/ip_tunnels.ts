@@ -106,7 +106,7 @@ export class IpTunnels {
       controller === undefined
         ? await LocalLeases.open({
           ...pools,
-          reservations: reservationsOf(config.reservations, trustDomain),
+          reservations: reservationsOf(config.reservations, { trustDomain }),
           leaseTime: config.leaseTime,
           path: config.leases,
           logger,
