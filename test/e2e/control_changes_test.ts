@@ -49,10 +49,13 @@ Deno.test("what the API answers is in force at three relays within 1 s, on flows
   await t.step("a session that an administrator ends is over, with its flows", async () => {
     const flows = await flowsOf(newcomer.agents, "web");
     const sessions = await ground.sessionsOf(newcomer.identity);
+    // A client of another make may keep what it carries apart from what says that it is here.
+    await using aside = await ground.callerOf(newcomer.identity, relays[0]!);
+    assert.equal((await aside.connection.flow("web", { proof: await aside.proof() })).status, 200);
     for (const id of sessions.keys()) {
       assert.equal((await control.api("DELETE", `/sessions/${encodeURIComponent(id)}`)).status, 204);
     }
-    await ground.inTime(() => Promise.all(flows.map(untilReset)));
+    await ground.inTime(() => Promise.all([...flows.map(untilReset), aside.connection.carrier.closed]));
     // The right is still there: who it was comes back, in a session of its own.
     for (const agent of newcomer.agents) await eventually(() => askName(agent.forward("web")));
     await eventually(async () => {
@@ -197,13 +200,20 @@ class Ground implements AsyncDisposable {
   }
 
   /** What each relay answers to a proof by the key in an identity's file. */
-  async answersTo({ path }: Enrolled): Promise<readonly number[]> {
-    const identity = await loadIdentity(path);
-    return await Promise.all(this.relays.map(async (relay) => {
-      await using caller = new RelayCaller(relay, identity.trust.roots[0]!);
-      const connection = await caller.dial();
-      return (await connection.view(await caller.proof(identity))).status;
+  answersTo(identity: Enrolled): Promise<readonly number[]> {
+    return Promise.all(this.relays.map(async (relay) => {
+      await using caller = await this.callerOf(identity, relay);
+      return (await caller.connection.view(await caller.proof())).status;
     }));
+  }
+
+  /** A connection to a relay of somebody who can prove an identity, and has not yet. */
+  async callerOf({ path }: Enrolled, relay: RelayNode) {
+    const identity = await loadIdentity(path);
+    const caller = new RelayCaller(relay, identity.trust.roots[0]!);
+    const connection = await caller.dial();
+    const proof = () => caller.proof(identity);
+    return { connection, proof, [Symbol.asyncDispose]: () => caller[Symbol.asyncDispose]() };
   }
 
   /** Resolves when a relay knows no connector of a service any more. */

@@ -415,11 +415,19 @@ class Relay implements Running {
       identity: id.uri,
       kind: id.kind === "user" || id.kind === "connector" ? id.kind : "agent",
       remote: formatHostPort(connection.remote),
-      end: () => connection.close(H3_NO_ERROR, "ended by an administrator"),
+      end: () => this.#endSession(id.uri, connection),
     });
     if (session === undefined) return;
     this.#sessions.set(connection, session);
     connection.closed.then(() => session.close());
+  }
+
+  /** Ends a node's session with all its connections here that are no session of their own: they may carry its flows. */
+  #endSession(identity: string, connection: ServerConnection): void {
+    this.#peers.closeWhere((peer) => {
+      const isPart = peer.connection === connection || !this.#sessions.has(peer.connection);
+      return isPart && peer.id.uri === identity ? "ended by an administrator" : undefined;
+    });
   }
 
   #refuse(request: ServerRequest, refusal: Refusal): Promise<void> {
