@@ -48,6 +48,15 @@ const MAX_TIMER_MS = 2 ** 31 - 1;
 
 const SpiffeUri = z.string().startsWith("spiffe://").max(2048);
 const Ids = z.array(SpiffeUri).max(1_000).readonly();
+/** JSON of a bounded size: it is kept, and a relay may be in enemy hands. */
+const notes = (maxLength: number) =>
+  z.record(z.string().max(128), z.unknown()).readonly()
+    .refine((value) => JSON.stringify(value).length <= maxLength, `is longer than ${maxLength} characters`);
+
+/** Characters of an audit fact's detail, and of an allocation's metadata. */
+const MAX_DETAIL = 65_536;
+const MAX_METADATA = 4_096;
+
 const Time = z.number().nonnegative().max(8.64e15);
 const Text = z.string().max(2048);
 
@@ -76,7 +85,7 @@ const Fact = z.strictObject({
   who: Text,
   target: Text,
   outcome: Text,
-  detail: z.record(z.string().max(128), z.unknown()).readonly(),
+  detail: notes(MAX_DETAIL),
   source: Text,
 });
 const Report = z.strictObject({
@@ -95,7 +104,7 @@ const Report = z.strictObject({
 
 const Allocate = z.strictObject({
   identity: SpiffeUri,
-  metadata: z.record(z.string().max(128), z.unknown()).readonly().optional(),
+  metadata: notes(MAX_METADATA).optional(),
 });
 const Allocation = z.union([
   z.object({

@@ -51,6 +51,9 @@ export class Addresses {
   async release(clientId: string, { by }: WriteContext): Promise<Outcome<AddressAllocation>> {
     const { store } = this.#context.options;
     const before = found(await store.addressOf(clientId));
+    if (by.role === "relay" && await this.#isUsedElsewhere(clientId, by.who)) {
+      return { ok: false, fault: "conflict", detail: "Another relay has a session of this client" };
+    }
     if (!before.ok || !await store.releaseAddress(clientId)) return { ok: false, fault: "missing" };
     const { virtualIp, virtualIp6 } = before.value;
     await this.#note(by, clientId, { action: "release", detail: { virtualIp, virtualIp6 } });
@@ -64,6 +67,12 @@ export class Addresses {
     const capacity = capacities.length === 0 ? 0 : Math.min(...capacities);
     const { allocated, oldestSeenAt } = await store.addressStats();
     return { ipv4, ipv6, allocated, oldestSeenAt, capacity };
+  }
+
+  async #isUsedElsewhere(clientId: string, relay: string): Promise<boolean> {
+    const { store } = this.#context.options;
+    const { items } = await store.sessions({ identity: clientId, open: true, limit: 100 });
+    return items.some((session) => session.relay !== relay);
   }
 
   async #note(

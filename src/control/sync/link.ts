@@ -47,7 +47,7 @@ export interface ControllerLink {
   ): Promise<LinkAllocation>;
   /** Notes that these identities use their addresses now. */
   touch(identities: readonly string[]): Promise<void>;
-  /** Gives up an identity's addresses; true when it had some. */
+  /** Gives up an identity's addresses; false when it had none, or has a session at another relay. */
   release(identity: string): Promise<boolean>;
   /** Asks that a workload of a foreign trust domain be known; true when its domain's rules admit it. */
   admitWorkload(spiffeId: string): Promise<boolean>;

@@ -26,6 +26,7 @@ export interface LocalLinkOptions {
     | "putSessions"
     | "putRelay"
     | "closeSessions"
+    | "sessions"
     | "allocateAddress"
     | "refreshAddress"
     | "releaseAddress"
@@ -127,7 +128,11 @@ export class LocalLink implements ControllerLink {
   }
 
   async release(identity: string): Promise<boolean> {
-    return await this.#options.store.releaseAddress(identity);
+    const { store, relay } = this.#options;
+    // Whoever is at another relay would lose its address there, at the word of one that has no say there.
+    const { items } = await store.sessions({ identity, open: true, limit: 100 });
+    if (items.some((session) => session.relay !== relay)) return false;
+    return await store.releaseAddress(identity);
   }
 
   admitWorkload(spiffeId: string): Promise<boolean> {
