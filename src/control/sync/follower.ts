@@ -9,6 +9,7 @@ import type { Logger } from "../../base/log.ts";
 import { applyChanges } from "../../core/network/apply.ts";
 import { toPolicyDocument } from "../../core/network/policy_document.ts";
 import type { NetworkState } from "../../core/network/state.ts";
+import type { PolicyDocument } from "../../core/policy/document.ts";
 import { compilePolicy, type PolicySnapshot } from "../../core/policy/snapshot.ts";
 import { HEARTBEAT_DEADLINE_MS, type SyncEvent } from "./events.ts";
 import type { ControllerLink } from "./link.ts";
@@ -99,6 +100,8 @@ export class NetworkFollower implements AsyncDisposable {
   #policy: PolicySnapshot | undefined;
   /** SPIFFE IDs of all enabled identities. */
   #identities: ReadonlySet<string> = new Set();
+  /** The list that {@linkcode #identities} are of. */
+  #listed: PolicyDocument["identities"] | undefined;
   #isConnected = false;
   #heardAt: number | undefined;
   #problem: string | undefined;
@@ -387,7 +390,10 @@ export class NetworkFollower implements AsyncDisposable {
         declaredOnly: true,
         ...(this.#policy === undefined ? {} : { previous: this.#policy }),
       });
-      this.#identities = new Set(document.identities.map(({ id }) => id!));
+      if (document.identities !== this.#listed) {
+        this.#listed = document.identities;
+        this.#identities = new Set(document.identities.map(({ id }) => id!));
+      }
     }
     if (isDifferent(before?.egress, state.egress) || isDifferent(before?.pools, state.pools)) {
       what.add("egress");

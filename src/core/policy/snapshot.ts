@@ -71,18 +71,21 @@ export interface PolicySnapshot {
 /** Services and policies compiled, without anything about who exists. */
 export class PolicyRules {
   readonly services: ReadonlyMap<string, PolicyService>;
-  /** Sorted. */
-  readonly serviceNames: readonly string[];
   readonly dial: RightTable;
   readonly bind: RightTable;
   readonly #source: Pick<PolicyDocument, "services" | "servicePolicies">;
+  #serviceNames: readonly string[] | undefined;
 
   constructor(document: Pick<PolicyDocument, "services" | "servicePolicies">) {
     this.#source = document;
     this.services = new Map(document.services.map((service) => [service.name, service]));
-    this.serviceNames = [...this.services.keys()].sort();
     this.dial = new RightTable("Dial", document.servicePolicies, this.services);
     this.bind = new RightTable("Bind", document.servicePolicies, this.services);
+  }
+
+  /** Sorted. */
+  get serviceNames(): readonly string[] {
+    return this.#serviceNames ??= [...this.services.keys()].sort();
   }
 
   /** Whether these are the rules of a document, told by its lists being the very same. */
@@ -96,7 +99,7 @@ export function compilePolicy(document: PolicyDocument, options: CompileOptions 
   const identities = indexIdentities(document.identities, options);
   const { previous } = options;
   const rules = previous?.rules.areOf(document) ? previous.rules : new PolicyRules(document);
-  const { services, serviceNames } = rules;
+  const { services } = rules;
   let warnings: readonly PolicyWarning[] | undefined;
   const remembered = new Map<string, Rights>();
   const rightsOf = (id: string): Rights => {
@@ -114,13 +117,15 @@ export function compilePolicy(document: PolicyDocument, options: CompileOptions 
     get warnings() {
       return warnings ??= findWarnings(document, identities);
     },
-    serviceNames,
+    get serviceNames() {
+      return rules.serviceNames;
+    },
     mayDial: (id, service) => rightsOf(id).mayDial(service),
     mayBind: (id, service) => rightsOf(id).mayBind(service),
     rightsOf,
     visibleServices(id) {
       const rights = rightsOf(id);
-      return serviceNames.filter((service) =>
+      return rules.serviceNames.filter((service) =>
         rights.mayDial(service).verdict === "allow" || rights.mayBind(service).verdict === "allow"
       );
     },
@@ -189,7 +194,10 @@ class RightTable {
   readonly size: number;
   readonly identities: RoleMatcher;
   readonly #allows: readonly Decision[];
-  readonly #services = new Map<string, PolicySet>();
+  readonly #services: ReadonlyMap<string, PolicyService>;
+  readonly #matcher: RoleMatcher;
+  /** By service; worked out when first asked for, since a relay needs few of many services. */
+  readonly #selecting = new Map<string, PolicySet>();
 
   constructor(
     type: PolicyType,
@@ -202,22 +210,27 @@ class RightTable {
     this.identities = new RoleMatcher(
       ours.map(({ identityRoles, semantic }) => ({ roles: identityRoles, semantic })),
     );
-    const matcher = new RoleMatcher(
+    this.#matcher = new RoleMatcher(
       ours.map(({ serviceRoles, semantic }) => ({ roles: serviceRoles, semantic })),
     );
-    for (const { name, roleAttributes } of services.values()) {
-      this.#services.set(name, matcher.match({ names: [name], attributes: [roleAttributes], inAll: true }));
-    }
+    this.#services = services;
   }
 
   /** The policies that select a service; undefined when it is not declared. */
   selecting(service: string): PolicySet | undefined {
-    return this.#services.get(service);
+    const known = this.#selecting.get(service);
+    if (known !== undefined) return known;
+    const declared = this.#services.get(service);
+    if (declared === undefined) return undefined;
+    const { name, roleAttributes } = declared;
+    const policies = this.#matcher.match({ names: [name], attributes: [roleAttributes], inAll: true });
+    this.#selecting.set(service, policies);
+    return policies;
   }
 
   /** Whether one of the policies that select an identity selects the service too. */
   decide(identityPolicies: PolicySet, service: string): Decision {
-    const servicePolicies = this.#services.get(service);
+    const servicePolicies = this.selecting(service);
     if (servicePolicies === undefined) return DENIALS.unknown_service;
     return this.#allows[firstCommon(identityPolicies, servicePolicies)] ?? DENIALS.no_matching_policy;
   }
