@@ -215,7 +215,7 @@ export class Peers {
       admitted.group === `${proof.id.uri} ${proof.group ?? ""}`;
     const renewed = isSameGroup ? this.#groups.get(admitted.group!)! : [admitted];
     for (const each of renewed) {
-      if (proof.notAfter <= each.notAfter) continue;
+      if (proof.notAfter < each.notAfter) continue;
       each.notAfter = proof.notAfter;
       each.peer.serial = proof.certificateSerial;
       each.peer.chain = proof.chain;

@@ -53,6 +53,20 @@ Deno.test("a renewer asks again while the controller is away, and is done once i
     await eventually(() => node.renewals === 1);
   }));
 
+Deno.test("a renewer that is too late says that the certificate is over, and what to do", () =>
+  onGround(async ({ path, identity, server }) => {
+    await server.close();
+    const lines: string[] = [];
+    await using _renewer = new Node(identity).renew(path, {
+      now: () => identity.notAfter + 1,
+      logger: createLogger({ write: (line) => lines.push(line) }),
+    });
+    const line = await eventually(() => lines.find((line) => line.includes("certificate_expired")));
+    const { level, since, hint } = JSON.parse(line);
+    assert.deepEqual([level, since], ["error", new Date(identity.notAfter).toISOString()]);
+    assert.match(hint, /ginnel enroll --replace/);
+  }));
+
 Deno.test("a refused renewal leaves the file as it is", () =>
   onGround(async ({ ground, path, identity }) => {
     const { id } = (await ground.store.find("identity", identity.id.uri))!;

@@ -131,23 +131,46 @@ Deno.test("connections of one identity are counted, and renewing does not count 
   second.close(0, "");
 });
 
+Deno.test("when a CA loses its trust, connections that showed nothing else end, whatever else they did", async () => {
+  const { peers, enter, verifier } = relay();
+  const next = await createTestNetwork("test.internal", Date.now());
+  const roots = [network.ca.certificatePem];
+  assert.equal(verifier.updateTrust({ roots: [next.ca.certificatePem, ...roots] }), false);
+  const [stale, renewed, other] = [
+    await admitted(peers, enter(), await issue("alice", 60), GROUP),
+    await admitted(peers, enter(), await issue("bob", 60), GROUP),
+    await admitted(peers, enter(), await issue("bob", 60), OTHER_GROUP),
+  ];
+  const bob = await next.identity("agent", "bob", { seconds: 60 });
+  await admitted(peers, renewed, bob, GROUP);
+  await peers.recheck();
+  assert.ok([stale, renewed, other].every(({ isClosed }) => !isClosed));
+  assert.equal(verifier.updateTrust({ roots: [next.ca.certificatePem] }), true);
+  await peers.recheck();
+  assert.equal((await stale.closed).reason, "the certificate's CA is no longer trusted");
+  assert.deepEqual([renewed.isClosed, other.isClosed], [false, true]);
+  renewed.close(0, "");
+});
+
 interface TestConnection extends ServerConnection {
   readonly isClosed: boolean;
 }
 
 interface Relay {
   readonly peers: Peers;
+  readonly verifier: ProofVerifier;
   readonly enter: () => TestConnection;
 }
 
 function relay(limits: Partial<RelayLimits> = {}): Relay {
+  const verifier = new ProofVerifier({
+    roots: [network.ca.certificatePem],
+    audience: "relay-1",
+    trustDomain: "test.internal",
+    now: Date.now,
+  });
   const peers = new Peers({
-    verifier: new ProofVerifier({
-      roots: [network.ca.certificatePem],
-      audience: "relay-1",
-      trustDomain: "test.internal",
-      now: Date.now,
-    }),
+    verifier,
     limits: { ...DEFAULT_RELAY_LIMITS, ...limits },
     logger: SILENT_LOGGER,
     onAdmitted: () => {},
@@ -157,7 +180,7 @@ function relay(limits: Partial<RelayLimits> = {}): Relay {
     assert.ok(peers.enter(connection));
     return connection;
   };
-  return { peers, enter };
+  return { peers, enter, verifier };
 }
 
 let connections = 0;
@@ -223,7 +246,7 @@ function serialOf(identity: Identity): string {
 }
 
 /** Resolves at a certificate's end, after all connections were due to close that were admitted by it before. */
-async function pastEnd(identity: Identity, { peers, enter }: Relay): Promise<void> {
+async function pastEnd(identity: Identity, { peers, enter }: Pick<Relay, "peers" | "enter">): Promise<void> {
   const witness = await admitted(peers, enter(), identity);
   assert.equal((await witness.closed).reason, "certificate expired");
 }

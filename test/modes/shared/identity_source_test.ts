@@ -154,6 +154,30 @@ Deno.test("an SVID of another name, of an expired life or of an unknown CA is no
   assert.deepEqual(changes, []);
 });
 
+Deno.test("an SVID of a CA that is not known yet is taken when the network says that it is", async () => {
+  await using node = await withSvid();
+  const { source, files, changes } = node;
+  const ca = await forge({
+    subject: "CN=Partner 2",
+    ca: true,
+    names: [{ type: "url", value: "spiffe://partner.example" }],
+    ...lifeNow(),
+  });
+  const next = await svid({ issuer: ca });
+  await writeSecretFile(files.certificate, next.pem, { replace: true });
+  await writeSecretFile(files.key, await keyPem(next), { replace: true });
+  await source.reload();
+  await source.acceptNetwork(await sign({ rev: 2, trustDomains: PARTNERS, revoked: ["AB"] }), "relay-1");
+  assert.deepEqual(changes.map(({ certificate }) => certificate), [false]);
+  const roots = [partner.pem, ca.pem];
+  await source.acceptNetwork(
+    await sign({ rev: 3, trustDomains: [{ name: "partner.example", roots }] }),
+    "relay-1",
+  );
+  assert.equal(source.current.certificatePem, next.pem);
+  assert.deepEqual(changes.map(({ certificate }) => certificate), [false, false, true]);
+});
+
 Deno.test("an SVID's network is followed, and no file of others is written", async () => {
   await using node = await withSvid();
   const { source, files } = node;
