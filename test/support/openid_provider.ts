@@ -15,8 +15,8 @@ export type Person = Readonly<Record<string, unknown>> & { readonly sub: string 
 export interface OpenidProviderOptions {
   readonly clientId?: string;
   readonly people?: readonly Person[];
-  /** Key and certificate, PEM: serve https. */
-  readonly tls?: { readonly key: string; readonly cert: string };
+  /** Key and certificate, PEM: serve https. The root, for the browser. */
+  readonly tls?: { readonly key: string; readonly cert: string; readonly root?: string };
   /** Changes to the provider's own configuration. */
   readonly configuration?: Configuration;
 }
@@ -36,12 +36,14 @@ export class OpenidProvider implements AsyncDisposable {
   keys: JWK[] = [];
   readonly #server: Server;
   readonly #configuration: Configuration;
+  readonly #root: string | undefined;
   #handle: ((request: IncomingMessage, response: ServerResponse) => void) | undefined;
 
   private constructor(server: Server, options: OpenidProviderOptions) {
     const { port } = server.address() as AddressInfo;
     this.#server = server;
     this.#configuration = options.configuration ?? {};
+    this.#root = options.tls?.root;
     this.issuer = `${options.tls === undefined ? "http://127.0.0.1" : "https://localhost"}:${port}`;
     this.clientId = options.clientId ?? "ginnel";
     for (const person of options.people ?? []) this.people.set(person.sub, person);
@@ -110,7 +112,7 @@ export class OpenidProvider implements AsyncDisposable {
    * the provider to which the browser is sent at last, or undefined when it stays on a page.
    */
   async browse(url: string, person: string): Promise<string | undefined> {
-    const browser = new Browser();
+    using browser = new Browser(this.#root);
     let page = await browser.open(url);
     for (let step = 0; step < MAX_STEPS; step++) {
       if (page.leaves !== undefined) return page.leaves;
@@ -130,8 +132,17 @@ export class OpenidProvider implements AsyncDisposable {
 }
 
 /** Cookies and redirects, and nothing else of a browser. */
-class Browser {
+class Browser implements Disposable {
   readonly #cookies = new Map<string, string>();
+  readonly #http: Deno.HttpClient;
+
+  constructor(root: string | undefined) {
+    this.#http = Deno.createHttpClient({ caCerts: root === undefined ? [] : [root] });
+  }
+
+  [Symbol.dispose](): void {
+    this.#http.close();
+  }
 
   async open(
     url: string,
@@ -143,6 +154,7 @@ class Browser {
     for (let step = 0; step < MAX_STEPS; step++) {
       const response = await fetch(target, {
         redirect: "manual",
+        client: this.#http,
         headers: { cookie: [...this.#cookies].map(([name, value]) => `${name}=${value}`).join("; ") },
         ...(form === undefined ? {} : { method: "POST", body: form }),
       });

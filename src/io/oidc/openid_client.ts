@@ -215,8 +215,16 @@ export class OpenidClient implements Disposable {
     const address = parseIp(host);
     return {
       signal: AbortSignal.any([signal, AbortSignal.timeout(REQUEST_TIMEOUT_MS)]),
-      [oauth.customFetch]: (url: string, init: unknown) =>
-        fetch(url, { ...init as RequestInit, redirect: "error", client: this.#http }),
+      [oauth.customFetch]: async (url: string, init: unknown) => {
+        try {
+          return await fetch(url, { ...init as RequestInit, redirect: "error", client: this.#http });
+        } catch (cause) {
+          signal.throwIfAborted();
+          // What fetch says by itself is only that it failed.
+          const reason = cause instanceof Error && cause.cause instanceof Error ? cause.cause : cause;
+          throw new ProviderAway(errorMessage(reason), { cause });
+        }
+      },
       // Tokens in the clear only to a provider on this very machine.
       [oauth.allowInsecureRequests]: address !== undefined && isLoopback(address),
     };
@@ -227,6 +235,8 @@ export class OpenidClient implements Disposable {
       return await task();
     } catch (cause) {
       if (cause instanceof GinnelError) throw cause;
+      const absence = absenceIn(cause);
+      if (absence !== undefined) throw this.#unreachable(absence, cause);
       throw new GinnelError(
         "ERR_OIDC_LOGIN",
         `Cannot log in at ${this.#options.issuer}: ${describe(cause)}`,
@@ -236,6 +246,17 @@ export class OpenidClient implements Disposable {
         },
       );
     }
+  }
+
+  #unreachable(reason: string, cause: unknown): GinnelError {
+    const hint = /certificate|UnknownIssuer/i.test(reason)
+      ? "If its certificate comes from a CA of your own, log in with --provider-ca FILE"
+      : "Try again once this machine can reach it; agents that run go on until their certificate ends";
+    return new GinnelError(
+      "ERR_OIDC_UNREACHABLE",
+      `Cannot reach the provider ${this.#options.issuer}: ${reason}`,
+      { cause, hint },
+    );
   }
 
   #lacks(what: string): GinnelError {
@@ -250,6 +271,20 @@ function tokensOf(response: oauth.TokenEndpointResponse): OpenidTokens {
     throw new GinnelError("ERR_OIDC_LOGIN", "Cannot log in: the provider gave no ID token");
   }
   return { idToken: response.id_token, refreshToken: response.refresh_token };
+}
+
+/** The provider could not be asked, or not in time. */
+class ProviderAway extends Error {
+  override readonly name = "ProviderAway";
+}
+
+/** Why there was no answer, or only one of a server that cannot serve now; undefined where there was another. */
+function absenceIn(error: unknown): string | undefined {
+  if (error instanceof ProviderAway) return error.message;
+  const response = error instanceof Error ? error.cause : undefined;
+  return response instanceof Response && response.status >= 500
+    ? `it answers with status ${response.status}`
+    : undefined;
 }
 
 /** Errors of providers carry a code and at best a sentence; neither holds a token. */

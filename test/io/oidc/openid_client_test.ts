@@ -144,8 +144,20 @@ Deno.test("OpenidClient uses a private CA when it is given, and no other certifi
   await using provider = await start({ tls });
   using stranger = open(provider);
   const signal = AbortSignal.timeout(10_000);
-  await assert.rejects(() => stranger.refresh("x", signal), isLoginError(/certificate|UnknownIssuer/i));
+  await assert.rejects(() => stranger.refresh("x", signal), isAway(/UnknownIssuer/i, /--provider-ca/));
   using client = new OpenidClient({ ...optionsOf(provider), roots: [tls.root] });
+  await assert.rejects(() => client.refresh("x", signal), isLoginError(/invalid_grant/));
+});
+
+Deno.test("OpenidClient says when a provider is away, and what to do", async () => {
+  await using provider = await start();
+  using client = open(provider);
+  const signal = AbortSignal.timeout(10_000);
+  provider.intercept = (_request, response) => (response.writeHead(503).end(), true);
+  await assert.rejects(() => client.refresh("x", signal), isAway(/503/, /Try again/));
+  provider.intercept = (request) => (request.socket.destroy(), true);
+  await assert.rejects(() => client.refresh("x", signal), isAway(/./, /Try again/));
+  provider.intercept = () => false;
   await assert.rejects(() => client.refresh("x", signal), isLoginError(/invalid_grant/));
 });
 
@@ -202,6 +214,15 @@ function isLoginError(pattern: RegExp) {
     const causes: string[] = [];
     for (let cause: unknown = error; cause instanceof Error; cause = cause.cause) causes.push(cause.message);
     assert.match(causes.join(" < "), pattern);
+    return true;
+  };
+}
+
+function isAway(pattern: RegExp, hint: RegExp) {
+  return (error: unknown) => {
+    assert.ok(error instanceof GinnelError && error.code === "ERR_OIDC_UNREACHABLE", String(error));
+    assert.match(error.message, pattern);
+    assert.match(error.hint ?? "", hint);
     return true;
   };
 }
