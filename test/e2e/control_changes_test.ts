@@ -69,9 +69,12 @@ Deno.test("what the API answers is in force at three relays within 1 s, on flows
       const { identity, agents } = loss === "unpolicied" ? newcomer : await ground.caller(loss);
       if (loss !== "unpolicied") await ground.grant("Dial", `caller-${loss}`, "web");
       const flows = await flowsOf(agents, "web");
+      // Connections that nobody but the relay would end.
+      await using idle = await ground.admittedCallers(identity);
       const before = web.accepted;
       await ground.lose(loss, identity);
-      await ground.inTime(() => Promise.all(flows.map(untilReset)));
+      const ended = answer === 401 ? idle.connections.map(({ carrier }) => carrier.closed) : [];
+      await ground.inTime(() => Promise.all([...flows.map(untilReset), ...ended]));
       for (const agent of agents) await assert.rejects(askName(agent.forward("web")), RESET);
       assert.deepEqual(await ground.answersTo(identity), relays.map(() => answer));
       assert.equal(web.accepted, before);
@@ -214,6 +217,18 @@ class Ground implements AsyncDisposable {
     const connection = await caller.dial();
     const proof = () => caller.proof(identity);
     return { connection, proof, [Symbol.asyncDispose]: () => caller[Symbol.asyncDispose]() };
+  }
+
+  /** A connection to each relay on which an identity was proved. */
+  async admittedCallers(identity: Enrolled) {
+    const stack = new AsyncDisposableStack();
+    const callers = await Promise.all(this.relays.map((relay) => this.callerOf(identity, relay)));
+    for (const caller of callers) {
+      stack.use(caller);
+      assert.equal((await caller.connection.view(await caller.proof())).status, 200);
+    }
+    const connections = callers.map(({ connection }) => connection);
+    return { connections, [Symbol.asyncDispose]: () => stack.disposeAsync() };
   }
 
   /** Resolves when a relay knows no connector of a service any more. */
