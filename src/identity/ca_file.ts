@@ -11,7 +11,7 @@ export async function readCaFile(path: string): Promise<readonly string[]> {
   const text = await readPublicFile(path);
   try {
     return decodePem("CERTIFICATE", withoutComments(text)).map((der) => {
-      if (!new X509Certificate(der).ca) throw new TypeError("one of its certificates is no CA's");
+      if (!new X509Certificate(der).ca) throw new TypeError("One of its certificates is no CA's");
       return encodePem("CERTIFICATE", der);
     });
   } catch (cause) {

@@ -49,9 +49,10 @@ const MAX_TIMER_MS = 2 ** 31 - 1;
 const SpiffeUri = z.string().startsWith("spiffe://").max(2048);
 const Ids = z.array(SpiffeUri).max(1_000).readonly();
 /** JSON of a bounded size: it is kept, and a relay may be in enemy hands. */
-const notes = (maxLength: number) =>
-  z.record(z.string().max(128), z.unknown()).readonly()
+function notes(maxLength: number) {
+  return z.record(z.string().max(128), z.unknown()).readonly()
     .refine((value) => JSON.stringify(value).length <= maxLength, `is longer than ${maxLength} characters`);
+}
 
 /** Characters of an audit fact's detail, and of an allocation's metadata. */
 const MAX_DETAIL = 65_536;

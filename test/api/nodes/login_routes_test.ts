@@ -84,7 +84,7 @@ function open(ground: LoginGround) {
         return Promise.reject(new IdentityError("ERR_PROOF_MALFORMED", "Cannot accept the proof"));
       }
       const id = parseSpiffeId(`spiffe://${LOGIN_DOMAIN}/${token}/alice`);
-      return Promise.resolve({ id, notAfter: 0, certificateSerial: "AB", group: undefined });
+      return Promise.resolve({ id, notAfter: 0, certificateSerial: "AB", group: undefined, chain: [] });
     },
     nodeRouters: [{ path: "/login/v1", router: loginRoutes(ground.service), rate: "strict" }],
     health: () => ({ ready: true, uptime: 0 }),
