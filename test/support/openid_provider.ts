@@ -7,6 +7,7 @@ import { createServer as createTlsServer } from "node:https";
 import type { AddressInfo } from "node:net";
 import { exportJWK, generateKeyPair, type JWK } from "jose";
 import Provider, { type Configuration } from "oidc-provider";
+import { OpenidStorage } from "./openid_storage.ts";
 
 /** A person at the provider: `sub` and any other claims. */
 export type Person = Readonly<Record<string, unknown>> & { readonly sub: string };
@@ -36,6 +37,7 @@ export class OpenidProvider implements AsyncDisposable {
   keys: JWK[] = [];
   readonly #server: Server;
   readonly #configuration: Configuration;
+  readonly #storage = new OpenidStorage();
   readonly #root: string | undefined;
   #handle: ((request: IncomingMessage, response: ServerResponse) => void) | undefined;
 
@@ -64,10 +66,11 @@ export class OpenidProvider implements AsyncDisposable {
     return provider;
   }
 
-  /** Replaces the signing keys; people, clients and the issuer stay, sessions do not. */
+  /** Replaces the signing keys; everything else stays as it is. */
   async rotateKeys(): Promise<void> {
     this.keys = await Promise.all([signingKey("RS256"), signingKey("ES256")]);
     const provider = new Provider(this.issuer, {
+      adapter: (kind: string) => this.#storage.of(kind),
       clients: [{
         client_id: this.clientId,
         token_endpoint_auth_method: "none",

@@ -13,7 +13,7 @@ import { certifyAgain, refreshUser } from "./user_login.ts";
 const START_TIMEOUT = 30_000;
 
 /** Longest wait between attempts, in milliseconds: a login is renewed also when its certificate is over. */
-const LAST_RETRY = 30_000;
+const LAST_RETRY = 5 * 60_000;
 
 /** How to renew an identity that a login has made; nothing for any other. */
 export async function loginRenewal(
