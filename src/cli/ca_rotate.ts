@@ -8,10 +8,13 @@ export const ROTATE_HELP = `Usage: ginnel ca rotate STEP [--dir DIR] [--days N] 
 Replaces the network's CA without a gap. A running controller takes each step by itself within seconds.
 
   stage     make the next CA: it is trusted from now on and issues nothing yet. Go on when every node has been online
-            since: one that has not learnt of the new CA cannot connect after the next step and has to enrol again
+            since: one that has not learnt of the new CA cannot connect after the next step and has to enrol again.
+            Enrolment tokens made before this step end with the next one, those made after it do not
   activate  let the next CA issue: nodes renew at once, the old CA stays trusted and its key is removed. Go on when
             the last certificate of the old CA was renewed or has expired
-  retire    end the trust in the old CA
+  retire    end the trust in the old CA: connections of nodes that have no certificate of the new one end
+
+A step that was cut short is repeated.
 
   --dir DIR  directory of the CA
   --days N   stage: how long the next CA lasts

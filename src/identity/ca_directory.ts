@@ -65,8 +65,17 @@ export async function createCaDirectory(
 /** Opens a CA directory for issuing; its key file must be readable by its owner only. */
 export async function openCaDirectory(directory: string): Promise<OpenCa> {
   const { certificatePem, authority } = await readPublicCa(directory);
-  const privateKeyPem = await readSecretFile(caPaths(directory).key);
-  return { ca: await parseCa({ certificatePem, privateKeyPem }), authority };
+  const { certificate, key } = caPaths(directory);
+  const privateKeyPem = await readSecretFile(key);
+  try {
+    return { ca: await parseCa({ certificatePem, privateKeyPem }), authority };
+  } catch (cause) {
+    if (!(cause instanceof IdentityError) || cause.code !== "ERR_IDENTITY_KEY_MISMATCH") throw cause;
+    throw new IdentityError(cause.code, `Cannot use the CA: ${key} is not the key of ${certificate}`, {
+      cause,
+      hint: `If replacing the CA was cut short, repeat it: ginnel ca rotate activate --dir ${directory}`,
+    });
+  }
 }
 
 /** Reads the public half of a CA directory. */
