@@ -70,14 +70,14 @@ export class RogueRelay implements AsyncDisposable {
 
   /** Takes the identity `relay-1` of the network, or another name, and listens. */
   static async start(
-    network: Network,
+    network: Pick<Network, "issue">,
     behaviour: RogueBehaviour = {},
-    { name = "relay-1" }: { readonly name?: string } = {},
+    { name = "relay-1", port = 0 }: { readonly name?: string; readonly port?: number } = {},
   ): Promise<RogueRelay> {
     const identity = await loadIdentity(await network.issue("relay", name));
     const listener = await listenQuic({
       hostname: "127.0.0.1",
-      port: 0,
+      port,
       cert: identity.certificatePem,
       key: identity.privateKeyPem,
       logger: SILENT,
