@@ -144,7 +144,8 @@ export class AddressBook {
     client: string,
     { options, pools }: { readonly options: AllocationOptions; readonly pools: Pools },
   ): Promise<{ readonly row: Row; readonly isNew: boolean } | undefined> {
-    if (this.#database.kind === "sqlite" || pools.reserved.length > 0) {
+    const hasPool = pools.virtual_ip !== undefined || pools.virtual_ip6 !== undefined;
+    if (this.#database.kind === "sqlite" || pools.reserved.length > 0 || !hasPool) {
       const row = await this.#refresh(client, options);
       return row !== undefined && isRight(row, pools) ? { row, isNew: false } : undefined;
     }

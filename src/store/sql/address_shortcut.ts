@@ -4,7 +4,7 @@
  * time steps over the rows that this one takes, so that nobody waits for another's commit.
  */
 
-import { type RawBuilder, sql } from "kysely";
+import { CompiledQuery } from "kysely";
 import type { Queries } from "./database.ts";
 import type { Tables } from "./schema.ts";
 
@@ -41,82 +41,119 @@ export interface ShortcutResult {
 /** The client's allocation, seen again or new; undefined when it takes more than this, and then nothing is changed. */
 export async function allocateAtOnce(
   db: Queries,
-  { client, ipv4, ipv6, now, metadata: given }: Shortcut,
+  { client, ipv4, ipv6, now, metadata }: Shortcut,
 ): Promise<ShortcutResult | undefined> {
-  const metadata = given ?? null;
-  const { rows } = await sql<Row & { readonly is_new: boolean; readonly left: number | null }>`
-    WITH known AS (
-      UPDATE ipam_allocations
-      SET last_seen_at = ${now}, metadata = coalesce(${metadata}::jsonb, metadata)
-      WHERE client_id = ${client} RETURNING *
-    ),
-    free4 AS MATERIALIZED (${findNext(ipv4)}),
-    ${findSixth(ipv6)},
-    gone4 AS (${remove(ipv4, "free4")}),
-    gone6 AS (${remove(ipv6, "free6")}),
-    added AS (
-      INSERT INTO ipam_allocations (client_id, virtual_ip, virtual_ip6, allocated_at, last_seen_at, metadata)
-      SELECT ${client}, free4.address, free6.address, ${now}, ${now}, coalesce(${metadata}::jsonb, '{}')
-      FROM free4, free6 RETURNING *
-    )
-    SELECT *, false AS is_new, NULL::bigint AS left FROM known
-    UNION ALL
-    SELECT added.*, true, least(${leftOf(ipv4, "free4")}, ${leftOf(ipv6, "free6")}) FROM added`.execute(db);
+  const parameters: unknown[] = [client, now, metadata ?? null];
+  for (const pool of [ipv4, ipv6]) {
+    // The excluded as one value: however many there are, the statement is the same.
+    if (pool !== undefined) parameters.push(pool.pool, pool.last, `{${pool.excluded.join(",")}}`);
+  }
+  const text = textFor({ hasIpv4: ipv4 !== undefined, hasIpv6: ipv6 !== undefined });
+  const { rows } = await db.executeQuery<Row & { readonly is_new: boolean; readonly left: number | null }>(
+    CompiledQuery.raw(text, parameters),
+  );
   const [found] = rows;
   if (found === undefined) return undefined;
   const { is_new: isNew, left, ...row } = found;
   return { row, isNew, left: left ?? undefined };
 }
 
-/** A client that is not known yet. */
-const IS_NEW = sql`NOT EXISTS (SELECT 1 FROM known)`;
+/** One family of a statement: which of its parameters the pool is. */
+interface Family {
+  readonly version: 4 | 6;
+  readonly column: "virtual_ip" | "virtual_ip6";
+  /** Placeholders of the pool's name, last index and excluded indexes. */
+  readonly pool: string;
+  readonly last: string;
+  readonly excluded: string;
+}
+
+/** Statements by the families they are about: written once, with each parameter once, since they are run so often. */
+const TEXTS = new Map<string, string>();
+
+function textFor(has: { readonly hasIpv4: boolean; readonly hasIpv6: boolean }): string {
+  const key = `${has.hasIpv4} ${has.hasIpv6}`;
+  const known = TEXTS.get(key);
+  if (known !== undefined) return known;
+  const family = (version: 4 | 6, first: number): Family => ({
+    version,
+    column: version === 4 ? "virtual_ip" : "virtual_ip6",
+    pool: `$${first}`,
+    last: `$${first + 1}`,
+    excluded: `$${first + 2}`,
+  });
+  const families = [
+    ...(has.hasIpv4 ? [family(4, 4)] : []),
+    ...(has.hasIpv6 ? [family(6, has.hasIpv4 ? 7 : 4)] : []),
+  ];
+  const text = write(families);
+  TEXTS.set(key, text);
+  return text;
+}
+
+function write(families: readonly Family[]): string {
+  const each = (make: (family: Family) => string) => families.map(make).join(", ");
+  const free = each(({ version }) => `free${version}`);
+  return `
+    WITH known AS (
+      UPDATE ipam_allocations SET last_seen_at = $2, metadata = coalesce($3::jsonb, metadata)
+      WHERE client_id = $1 RETURNING *
+    ),
+    ${
+    each(({ version, pool }) =>
+      `pool${version} AS MATERIALIZED (
+      SELECT next_index FROM ipam_pools WHERE pool = ${pool}
+    )`
+    )
+  },
+    ${each((family) => family.version === 6 && families.length === 2 ? sixth(family) : next(family, "free"))},
+    ${
+    each(({ version }) =>
+      `gone${version} AS (
+      -- By its place: it is locked, so it stays there. Only if there is one in every pool.
+      DELETE FROM ipam_free WHERE ctid = (SELECT free${version}.place FROM ${free})
+    )`
+    )
+  },
+    added AS (
+      INSERT INTO ipam_allocations
+        (client_id, ${each(({ column }) => column)}, allocated_at, last_seen_at, metadata)
+      SELECT $1, ${each(({ version }) => `free${version}.address`)}, $2, $2, coalesce($3::jsonb, '{}')
+      FROM ${free} RETURNING *
+    )
+    SELECT *, false AS is_new, NULL::bigint AS left FROM known
+    UNION ALL
+    SELECT *, true, least(${
+    each(({ version }) => `(SELECT next_index FROM pool${version}) - (SELECT host_index FROM free${version})`)
+  }) FROM added`;
+}
 
 /**
  * The next address, locked; those that others are taking are stepped over. One that somebody had comes only from a pool
- * without any that nobody had. No pool: one row without an address.
+ * without any that nobody had.
  */
-function findNext(pool: ShortcutPool | undefined): RawBuilder<unknown> {
-  if (pool === undefined) {
-    return sql`SELECT NULL::tid AS place, NULL::bigint AS host_index, NULL::inet AS address WHERE ${IS_NEW}`;
-  }
-  return sql`
+function next({ version, pool, last, excluded }: Family, name: "free" | "next"): string {
+  return `${name}${version} AS MATERIALIZED (
     SELECT ctid AS place, host_index, address FROM ipam_free
-    WHERE pool = ${pool.pool} AND ${isOpen(pool)} AND ${IS_NEW} AND freed_at <= (
-      SELECT CASE WHEN count(*) > 0 THEN 9223372036854775807 ELSE 0 END FROM ipam_pools
-      WHERE pool = ${pool.pool} AND next_index > ${pool.last}
-    )
-    ORDER BY freed_at, host_index LIMIT 1 FOR UPDATE SKIP LOCKED`;
+    WHERE pool = ${pool} AND host_index <> ALL (${excluded}::bigint[]) AND NOT EXISTS (SELECT 1 FROM known)
+      AND freed_at <= (
+        SELECT CASE WHEN max(next_index) > ${last} THEN 9223372036854775807 ELSE 0 END FROM pool${version}
+      )
+    ORDER BY freed_at, host_index LIMIT 1 FOR UPDATE SKIP LOCKED
+  )`;
 }
 
 /** The IPv6 address with the same host part as the IPv4 address, where that is free; or the next one. */
-function findSixth(pool: ShortcutPool | undefined): RawBuilder<unknown> {
-  if (pool === undefined) return sql`free6 AS MATERIALIZED (${findNext(pool)})`;
-  return sql`
-    twin AS MATERIALIZED (
-      SELECT ctid AS place, host_index, address FROM ipam_free
-      WHERE pool = ${pool.pool} AND host_index = (SELECT host_index FROM free4) AND ${isOpen(pool)}
-      FOR UPDATE SKIP LOCKED
-    ),
-    next6 AS MATERIALIZED (${findNext(pool)}),
-    free6 AS MATERIALIZED (
-      SELECT * FROM twin UNION ALL SELECT * FROM next6 WHERE NOT EXISTS (SELECT 1 FROM twin)
-    )`;
-}
-
-function isOpen({ excluded }: ShortcutPool): RawBuilder<unknown> {
-  // As one value: however many there are, the statement is the same.
-  return sql`host_index <> ALL (${`{${excluded.join(",")}}`}::bigint[])`;
-}
-
-/** Takes it out of the free ones, if there is one in every pool. By its place: it is locked, so it stays there. */
-function remove(pool: ShortcutPool | undefined, from: "free4" | "free6"): RawBuilder<unknown> {
-  if (pool === undefined) return sql`SELECT 1`;
-  return sql`DELETE FROM ipam_free WHERE ctid = (SELECT ${sql.ref(`${from}.place`)} FROM free4, free6)`;
-}
-
-function leftOf(pool: ShortcutPool | undefined, from: "free4" | "free6"): RawBuilder<unknown> {
-  if (pool === undefined) return sql`NULL::bigint`;
-  return sql`(
-    SELECT next_index - (SELECT host_index FROM ${sql.ref(from)}) FROM ipam_pools WHERE pool = ${pool.pool}
+function sixth(family: Family): string {
+  const { pool, excluded } = family;
+  return `twin AS MATERIALIZED (
+    SELECT ctid AS place, host_index, address FROM ipam_free
+    WHERE pool = ${pool} AND host_index = (SELECT host_index FROM free4)
+      AND host_index <> ALL (${excluded}::bigint[])
+    FOR UPDATE SKIP LOCKED
+  ),
+  ${next(family, "next")},
+  free6 AS MATERIALIZED (
+    SELECT * FROM twin UNION ALL SELECT * FROM next6 WHERE NOT EXISTS (SELECT 1 FROM twin)
   )`;
 }
