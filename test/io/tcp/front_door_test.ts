@@ -20,11 +20,12 @@ Deno.test("who makes no request in time is sent away, whatever it says meanwhile
   const mute = await Caller.open(ground.door.port);
   const slow = await Caller.open(ground.door.port);
   slow.say("GET / HTTP/1.1\r\nHost: a\r\n");
-  const drip = setInterval(() => slow.say("x"), 50);
   const honest = await Caller.open(ground.door.port);
   honest.say("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
-  await Promise.all([mute.closed, slow.closed]);
-  clearInterval(drip);
+  await eventually(() => {
+    slow.say("x");
+    return mute.isClosed && slow.isClosed;
+  });
   assert.match(honest.heard, /^HTTP\/1\.1 200/);
   assert.equal(honest.isClosed, false, "who has asked may stay");
   honest.close();
@@ -36,9 +37,13 @@ Deno.test("who falls silent is sent away, but not who is being told something", 
   idle.say("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
   const told = await Caller.open(ground.door.port);
   told.say("GET /stream HTTP/1.1\r\nHost: a\r\n\r\n");
-  await idle.closed;
+  await eventually(() => {
+    ground.tell();
+    return idle.isClosed;
+  });
   const before = told.heard.length;
-  await eventually(() => told.heard.length > before + 100);
+  ground.tell();
+  await eventually(() => told.heard.length > before);
   assert.equal(told.isClosed, false);
   told.close();
 });
@@ -65,9 +70,10 @@ Deno.test("the last answer arrives though the server closes on a caller that tal
   const accepted = await server.accept();
   await accepted.write(new TextEncoder().encode("enough"));
   accepted.close();
-  const talk = setInterval(() => caller.say("x".repeat(4_096)), 1);
-  await caller.closed;
-  clearInterval(talk);
+  await eventually(() => {
+    caller.say("x".repeat(4_096));
+    return caller.isClosed;
+  });
   assert.equal(caller.heard, "enough");
 });
 
@@ -75,7 +81,10 @@ Deno.test("the door leads new connections to a new server, and ends all when it 
   const ground = openGround();
   const old = await Caller.open(ground.door.port);
   old.say("GET /stream HTTP/1.1\r\nHost: a\r\n\r\n");
-  await eventually(() => old.heard.length > 0);
+  await eventually(() => {
+    ground.tell();
+    return old.heard.length > 0;
+  });
   await using next = Deno.serve(
     { hostname: "127.0.0.1", port: 0, onListen: () => {} },
     () => new Response("next"),
@@ -93,33 +102,36 @@ Deno.test("the door leads new connections to a new server, and ends all when it 
 function openGround(limits: Partial<DoorLimits> = {}) {
   const address = { hostname: "127.0.0.1", port: 0 };
   const door = new FrontDoor({ address, limits, logger: SILENT_LOGGER });
+  const tellers = new Set<ReadableStreamDefaultController<Uint8Array<ArrayBuffer>>>();
+  const stream = () => {
+    let teller: ReadableStreamDefaultController<Uint8Array<ArrayBuffer>>;
+    return new ReadableStream({
+      start: (controller) => void tellers.add(teller = controller),
+      cancel: () => void tellers.delete(teller),
+    });
+  };
   const server = Deno.serve(
     { hostname: "127.0.0.1", port: 0, onListen: () => {} },
     (request, { remoteAddr }) => {
       const visitor = door.visitor(remoteAddr.port);
       const { pathname } = new URL(request.url);
       if (pathname === "/echo") return new Response(request.body);
-      return new Response(pathname === "/stream" ? ticks() : visitor ?? "nobody");
+      return new Response(pathname === "/stream" ? stream() : visitor ?? "nobody");
     },
   );
   door.leadTo(server.addr.port);
   return {
     door,
     inner: server.addr.port,
+    /** Says something on all streams. */
+    tell() {
+      for (const teller of tellers) teller.enqueue(new Uint8Array(20));
+    },
     async [Symbol.asyncDispose]() {
       await door[Symbol.asyncDispose]();
       await server.shutdown();
     },
   };
-}
-
-/** Something to say every now and then, without end. */
-function ticks(): ReadableStream<Uint8Array<ArrayBuffer>> {
-  let timer: ReturnType<typeof setInterval>;
-  return new ReadableStream({
-    start: (controller) => void (timer = setInterval(() => controller.enqueue(new Uint8Array(20)), 50)),
-    cancel: () => clearInterval(timer),
-  });
 }
 
 /** Asks once on a connection of its own. */
