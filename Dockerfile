@@ -4,6 +4,10 @@
 #   docker build -t ginnel .
 #   docker run -v ./relay:/etc/ginnel:ro -p 4433:4433/udp -p 4433:4433/tcp -p 127.0.0.1:8080:8080 ginnel
 #
+# A controller, or a relay with one, keeps its network in a volume; its config says "data": "/var/lib/ginnel/…":
+#
+#   docker run -v ./relay:/etc/ginnel:ro -v ginnel:/var/lib/ginnel -p 4433:4433/udp -p 4433:4433/tcp -p 8441:8441 ginnel
+#
 # With a tunnel, which needs one capability and one device (and no privileged container):
 #
 #   docker run --cap-add NET_ADMIN --device /dev/net/tun --sysctl net.ipv4.ip_forward=1 \
@@ -39,13 +43,15 @@ RUN --mount=type=bind,from=build,source=/ginnel,target=/mnt/ginnel \
     apt-get install -y --no-install-recommends iproute2 libcap2-bin nftables && \
     rm -rf /var/lib/apt/lists/* && \
     install -m 0755 /mnt/ginnel /usr/local/bin/ginnel && \
-    setcap cap_net_admin+p /usr/local/bin/ginnel
+    setcap cap_net_admin+p /usr/local/bin/ginnel && \
+    install -d -o 10001 -g 10001 -m 0700 /var/lib/ginnel
 
 # Without a tunnel no capability is needed: the ports are high. The config, with the identity it names, is mounted
 # at /etc/ginnel and must be readable by this user (an identity file by this user alone).
 USER 10001:10001
 WORKDIR /etc/ginnel
-EXPOSE 4433/udp 4433/tcp 8080/tcp
+VOLUME /var/lib/ginnel
+EXPOSE 4433/udp 4433/tcp 8080/tcp 8441/tcp
 STOPSIGNAL SIGTERM
 
 # Asks /health where the relay listens by default. A node that has no health port (a connector listens nowhere, an
