@@ -26,6 +26,7 @@ const KNOWN = new Set([
     "RUN",
     "STOPSIGNAL",
     "USER",
+    "VOLUME",
     "WORKDIR",
   ],
 ]);
@@ -79,7 +80,10 @@ Deno.test("the image's program does not run as root, and the relay's ports are e
   const value = (word: string) =>
     last.filter((instruction) => instruction.word === word).map(({ rest }) => rest);
   assert.deepEqual(value("USER"), ["10001:10001"]);
-  assert.deepEqual(value("EXPOSE"), ["4433/udp 4433/tcp 8080/tcp"]);
+  assert.deepEqual(value("EXPOSE"), ["4433/udp 4433/tcp 8080/tcp 8441/tcp"]);
+  // What a controller keeps outlives the container, and is that user's alone.
+  assert.deepEqual(value("VOLUME"), ["/var/lib/ginnel"]);
+  assert.match(value("RUN").join(), /install -d -o 10001 -g 10001 -m 0700 \/var\/lib\/ginnel/);
   assert.deepEqual(value("ENTRYPOINT").map((text) => JSON.parse(text)), [["/usr/local/bin/ginnel"]]);
   assert.deepEqual(value("CMD").map((text) => JSON.parse(text)), [[
     "run",
