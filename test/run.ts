@@ -30,7 +30,7 @@ const ALONE = new Set(["bench", "chaos", "e2e", "interop", "packaging"]);
  * or hold the product to a second.
  */
 const SOCIABLE =
-  /^test\/(?:packaging\/|e2e\/(?!admission_limits|slow_clients|relay_failover|control_(?:changes|relays)))/;
+  /^test\/(?:packaging\/|e2e\/(?!admission_limits|slow_clients|relay_failover|control_(?:attacks|changes|relays)))/;
 
 /** Processes of unit tests at a time. */
 const PARALLEL = 2;
