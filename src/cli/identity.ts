@@ -1,7 +1,8 @@
 /** `ginnel identity`: the identity files of this machine: list, show, validate, reset. */
 
-import { GinnelError } from "../base/errors.ts";
+import { errorMessage, GinnelError } from "../base/errors.ts";
 import type { Identity } from "../identity/identity_file.ts";
+import { fetchOwnServices, type OwnServices } from "../modes/enrol/own_services.ts";
 import { fetchTrust, writeTrust } from "../modes/enrol/network_trust.ts";
 import { findIdentities, type FoundIdentity, judgeIdentity } from "../modes/enrol/identity_folder.ts";
 import type { CommandIo } from "./ca.ts";
@@ -17,7 +18,7 @@ const HELP = `Usage: ginnel identity list [--dir DIR] [--json]
 Looks after the identity files of this machine.
 
   list      identity files of a folder, and what is wrong with those that cannot be used
-  show      who it is, until when, and what it knows of the network
+  show      who it is, until when, what it knows of the network, and the services a controller says it may reach
   validate  checks the whole file: shape, key, certificate, trust, times, and that only its owner can read it
   trust     asks a controller what the network trusts now: the trust file that nodes with an SVID need
   reset     removes identity files; enrol again to get new ones
@@ -88,8 +89,29 @@ async function show({ file, flags, io }: Call): Promise<number> {
     io.stderr(`ginnel identity show: ${found.fault}\n`);
     return EXIT.failed;
   }
-  io.stdout(flags.json === true ? toJson(details(found.path, found.identity)) : formatDetails(found));
+  const services = await askServices(found.identity);
+  io.stdout(
+    flags.json === true
+      ? toJson({ ...details(found.path, found.identity), services })
+      : formatDetails(found) + formatServices(services),
+  );
   return EXIT.done;
+}
+
+/** What a controller says now; the file is worth showing without that, too. */
+async function askServices(identity: Identity): Promise<OwnServices | { readonly unknown: string } | null> {
+  try {
+    return await fetchOwnServices(identity) ?? null;
+  } catch (error) {
+    return { unknown: errorMessage(error) };
+  }
+}
+
+function formatServices(services: Awaited<ReturnType<typeof askServices>>): string {
+  if (services === null) return "";
+  if ("unknown" in services) return `services    unknown: ${services.unknown}\n`;
+  const list = (names: readonly string[]) => names.length === 0 ? "none" : names.join(", ");
+  return `may reach   ${list(services.dial)}\nmay offer   ${list(services.bind)}\n`;
 }
 
 async function validate({ file, flags, io }: Call): Promise<number> {

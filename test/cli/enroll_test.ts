@@ -108,6 +108,9 @@ Deno.test("identity show tells name, controller and expiry, and nothing secret",
     const shown = JSON.parse((await run(identityCommand, "show", path, "--json")).out);
     assert.equal(shown.name, "alice");
     assert.deepEqual(shown.controllers, ground.controllers);
+    // The controller is asked as the identity, and of nobody else.
+    assert.deepEqual(shown.services, { dial: [`of ${shown.id}`], bind: [] });
+    assert.match(out, /^may reach {3}of spiffe:.*\nmay offer {3}none$/m);
     assert.doesNotMatch(out + JSON.stringify(shown), /PRIVATE/);
   }));
 

@@ -109,6 +109,7 @@ export class EnrolmentGround implements AsyncDisposable {
           renew: (proof, request, context) => this.service.renew(proof, request, context),
           roots: () => this.ca.roots(),
           network: () => this.network(),
+          rights: (identity) => ({ dial: [`of ${identity}`], bind: [] }),
         }),
       }],
       health: () => ({ ready: true, uptime: 0 }),

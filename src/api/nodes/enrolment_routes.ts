@@ -21,6 +21,8 @@ export interface EnrolmentPort {
   roots(): readonly string[];
   /** The signed network document. */
   network(): Promise<string>;
+  /** Names of the services an identity (a SPIFFE ID) may reach, and may offer. */
+  rights(identity: string): { readonly dial: readonly string[]; readonly bind: readonly string[] };
 }
 
 /** A certificate, or why there is none; `reason` is one word, such as `token-used`. */
@@ -46,6 +48,7 @@ const Enrolled = z.object({
 }).openapi("Enrolled");
 
 const Roots = z.object({ roots: z.array(z.string()) }).openapi("TrustBundle");
+const Rights = z.object({ dial: z.array(z.string()), bind: z.array(z.string()) }).openapi("OwnRights");
 const Network = z.object({ network: z.string() }).openapi("SignedNetworkDocument");
 
 const KINDS: Readonly<Record<string, ProblemKind>> = {
@@ -77,6 +80,11 @@ export function enrolmentRoutes(port: EnrolmentPort): OpenAPIHono<ApiEnv> {
     return outcome.ok ? context.json(present(outcome), 200) : refused(outcome) as never;
   });
   router.openapi(CA, (context) => context.json({ roots: [...port.roots()] }, 200));
+  router.openapi(RIGHTS, (context) => {
+    // Of the caller alone, as its proof says: nobody learns what another may see.
+    const { dial, bind } = port.rights(context.get("node").id.uri);
+    return context.json({ dial: [...dial], bind: [...bind] }, 200);
+  });
   router.openapi(NETWORK, async (context) => context.json({ network: await port.network() }, 200));
   return router;
 }
@@ -136,6 +144,19 @@ const NETWORK = createRoute({
   middleware: [requireNode()] as const,
   responses: {
     200: { description: "The document", content: { "application/json": { schema: Network } } },
+    401: REFUSALS[401],
+    429: REFUSALS[429],
+  },
+});
+
+const RIGHTS = createRoute({
+  method: "get",
+  path: "/rights",
+  tags: ["enrolment"],
+  summary: "The services the caller may reach, and may offer",
+  middleware: [requireNode()] as const,
+  responses: {
+    200: { description: "Names of services", content: { "application/json": { schema: Rights } } },
     401: REFUSALS[401],
     429: REFUSALS[429],
   },

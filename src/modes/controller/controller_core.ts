@@ -260,6 +260,15 @@ export class ControllerCore implements AsyncDisposable {
       renew: (proof, request, context) => this.enrolment.renew(proof, request, context),
       roots: () => this.roots,
       network: () => this.#network(),
+      rights: (identity) => {
+        const { policy } = this.#parts.feed;
+        const { mayDial, mayBind } = policy.rightsOf(identity);
+        const names = policy.visibleServices(identity);
+        return {
+          dial: names.filter((name) => mayDial(name).verdict === "allow"),
+          bind: names.filter((name) => mayBind(name).verdict === "allow"),
+        };
+      },
     };
   }
 
