@@ -2,8 +2,10 @@
 
 import assert from "node:assert/strict";
 import { ControllerGround } from "./controller_ground.ts";
+import { PROGRAM } from "./deployment.ts";
 import { askName, NamedUpstream } from "./named_upstream.ts";
 import { needsPostgres, PostgresServer } from "./postgres.ts";
+import { runCommand } from "./processes.ts";
 import { testNeeding } from "./require_tool.ts";
 
 Deno.test("a ground has a controller, enrols nodes by the command line, and carries a flow", async () => {
@@ -15,8 +17,11 @@ Deno.test("a ground has a controller, enrols nodes by the command line, and carr
   const agent = await ground.agent({ forwards: ["web"] });
   assert.equal(await askName(agent.forward("web")), "reached");
   assert.equal((await relay.audit()).filter(({ event }) => event === "connect").length, 1);
+  const { path } = await ground.enrol("agent", "bob");
+  const shown = await runCommand([...PROGRAM, "identity", "show", path, "--json"]);
+  assert.deepEqual(JSON.parse(shown).services, { dial: ["web"], bind: ["web"] });
   const { json } = await ground.api("GET", "/identities?type=agent");
-  assert.deepEqual((json as { data: { name: string }[] }).data.map(({ name }) => name), ["alice"]);
+  assert.deepEqual((json as { data: { name: string }[] }).data.map(({ name }) => name), ["alice", "bob"]);
 });
 
 Deno.test("a killed controller of a ground comes back with what it knew", async () => {
