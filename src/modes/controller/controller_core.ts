@@ -262,11 +262,11 @@ export class ControllerCore implements AsyncDisposable {
       network: () => this.#network(),
       rights: (identity) => {
         const { policy } = this.#parts.feed;
-        const { mayDial, mayBind } = policy.rightsOf(identity);
+        const rights = policy.rightsOf(identity);
         const names = policy.visibleServices(identity);
         return {
-          dial: names.filter((name) => mayDial(name).verdict === "allow"),
-          bind: names.filter((name) => mayBind(name).verdict === "allow"),
+          dial: names.filter((name) => rights.mayDial(name).verdict === "allow"),
+          bind: names.filter((name) => rights.mayBind(name).verdict === "allow"),
         };
       },
     };
