@@ -3,22 +3,21 @@
  */
 
 import type { Config } from "../config/parse_config.ts";
-import { runAgent } from "./agent/agent.ts";
-import { runConnector } from "./connector/connector.ts";
-import { runController } from "./controller/controller.ts";
-import { runRelay } from "./relay/relay.ts";
 import type { ModeContext, Running } from "./running.ts";
 
-/** Starts a node; resolves once it runs, rejects when it cannot start. */
-export function runMode(config: Config, context: ModeContext): Promise<Running> {
+/**
+ * Starts a node; resolves once it runs, rejects when it cannot start. Each mode loads its own modules: an agent has no
+ * use for a database.
+ */
+export async function runMode(config: Config, context: ModeContext): Promise<Running> {
   switch (config.mode) {
     case "relay":
-      return runRelay(config, context);
+      return await (await import("./relay/relay.ts")).runRelay(config, context);
     case "connector":
-      return runConnector(config, context);
+      return await (await import("./connector/connector.ts")).runConnector(config, context);
     case "controller":
-      return runController(config, context);
+      return await (await import("./controller/controller.ts")).runController(config, context);
     case "agent":
-      return runAgent(config, context);
+      return await (await import("./agent/agent.ts")).runAgent(config, context);
   }
 }

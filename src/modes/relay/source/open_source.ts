@@ -3,7 +3,6 @@
 import { type RelayConfig, relaySource } from "../../../config/schema/relay.ts";
 import type { ModeContext } from "../../running.ts";
 import { ControllerSource } from "./controller_source.ts";
-import { EmbeddedHome } from "./embedded_home.ts";
 import { FilesSource } from "./files_source.ts";
 import type { NetworkSource } from "./network_source.ts";
 import { RemoteHome } from "./remote_home.ts";
@@ -16,12 +15,15 @@ export async function openSource(config: RelayConfig, context: ModeContext): Pro
   switch (source.kind) {
     case "files":
       return await FilesSource.open(source, { logger });
-    case "embedded":
+    case "embedded": {
+      // Only a relay with a controller loads one.
+      const { EmbeddedHome } = await import("./embedded_home.ts");
       return await ControllerSource.open({
         home: await EmbeddedHome.open({ ...source, logger, announce }),
         data,
         logger,
       });
+    }
     case "remote":
       return await ControllerSource.open({
         home: await RemoteHome.open({ ...source, logger }),
