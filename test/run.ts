@@ -26,11 +26,10 @@ export interface Shard {
 const ALONE = new Set(["bench", "chaos", "e2e", "interop", "packaging"]);
 
 /**
- * Of those, what may have company: whole networks on ports or in namespaces of their own. Not the ones that measure memory,
- * or hold the product to a second.
+ * Of those, what may have company: whole networks on ports or in namespaces of their own, clients nobody here wrote. Not
+ * the ones that measure memory.
  */
-const SOCIABLE =
-  /^test\/(?:packaging\/|e2e\/(?!admission_limits|slow_clients|relay_failover|control_(?:attacks|changes|relays)))/;
+const SOCIABLE = /^test\/(?:packaging\/|interop\/|e2e\/(?!admission_limits|slow_clients|control_attacks))/;
 
 /** Processes of unit tests at a time. */
 const PARALLEL = 2;
