@@ -5,6 +5,7 @@
 
 import assert from "node:assert/strict";
 import postgres from "postgres";
+import { sleep } from "../../src/base/async.ts";
 import { SILENT_LOGGER } from "../../src/base/log.ts";
 import type { Store } from "../../src/control/store.ts";
 import { openStore } from "../../src/store/open_store.ts";
@@ -155,16 +156,25 @@ export class AddressGround implements AsyncDisposable {
     this.#store = store;
   }
 
-  /** Milliseconds of each allocation to a new client, {@linkcode CLIENTS} at a time for some seconds. */
-  async measure(seconds: number): Promise<number[]> {
+  /**
+   * Milliseconds of each allocation to a new client, {@linkcode CLIENTS} at a time for some seconds: each as soon as the
+   * one before is done, or `perSecond` of them in all, begun at even times.
+   */
+  async measure(seconds: number, options: { readonly perSecond?: number } = {}): Promise<number[]> {
     const times: number[] = [];
-    const deadline = performance.now() + seconds * 1e3;
-    await Promise.all(Array.from({ length: CLIENTS }, async () => {
+    const begun = performance.now();
+    const deadline = begun + seconds * 1e3;
+    const interval = options.perSecond === undefined ? 0 : CLIENTS * 1e3 / options.perSecond;
+    await Promise.all(Array.from({ length: CLIENTS }, async (_, index) => {
+      let due = begun + interval * index / CLIENTS;
       while (performance.now() < deadline && this.#clients < FREE) {
+        if (interval > 0) await sleep(Math.max(0, due - performance.now()));
         const client = `bench-${++this.#clients}`;
-        const started = performance.now();
+        // From when it was due: a queue that forms counts.
+        const started = interval > 0 ? due : performance.now();
         await this.#allocate(client);
         times.push(performance.now() - started);
+        due += interval;
       }
     }));
     assert.ok(times.length > 0, "the pool is full: measure for fewer runs or seconds");

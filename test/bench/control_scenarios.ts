@@ -15,6 +15,9 @@ import { LARGE_DOMAIN, largeIdentity, largeNetwork } from "./large_network.ts";
 import { type Measurement, repeat, rowOf, type Scenario } from "./measurement.ts";
 import { median } from "./report.ts";
 
+/** Addresses asked for in a second where clients do not ask without a pause: ten thousand return within a minute. */
+const PACE = 200;
+
 /** Devices of the enrolment rows. */
 const DEVICES = 1_000;
 
@@ -135,6 +138,15 @@ function addresses(): Scenario {
   const name = "control: address allocation, PostgreSQL";
   let ground: AddressGround;
   return scenario([{
+    name: `${name}, ${PACE} a second`,
+    measure: async (_subject, { runs, seconds }) => {
+      const results = await repeat(
+        runs,
+        async () => percentile(await ground.measure(seconds, { perSecond: PACE }), 0.99),
+      );
+      return rowOf(`${name}, ${PACE} a second`, { unit: "ms p99", runs: results, target: { atMost: 5 } });
+    },
+  }, {
     name,
     measure: async (_subject, { runs, seconds }) => {
       const all: number[] = [];
