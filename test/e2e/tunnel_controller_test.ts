@@ -156,10 +156,13 @@ testNeeding(NEEDS, "three relays on one controller give one identity one address
     for (const relay of RELAYS) {
       await eventually(async () => (await ground.tunnelAddresses(relay)).join() === "10.101.0.1,fd99::1");
     }
+    // An interface has its addresses a moment before the relay takes clients: until then it answers 503.
     for (const relay of ["relay2", "relay3"] as const) {
-      assert.deepEqual((await open("alice", relay)).addresses, [ipv4, ipv6]);
+      const alice = await eventually(() => open("alice", relay));
+      assert.deepEqual(alice.addresses, [ipv4, ipv6]);
     }
-    assert.deepEqual((await open("carol", "relay3")).addresses, ["10.101.0.9", "fd99::9"]);
+    const carol = await eventually(() => open("carol", "relay3"));
+    assert.deepEqual(carol.addresses, ["10.101.0.9", "fd99::9"]);
     const { address } = ground.hosts.host("relay1");
     assert.equal((await ping(ground, { from: "agent1", to: SERVICES.web6, count: 2 })).received, 2);
     assert.deepEqual(await seenAs(ground, { from: "agent1", web: SERVICES.web }), { address });
