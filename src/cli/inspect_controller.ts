@@ -1,9 +1,11 @@
 /** Looks at a controller's settings and at what they name: the CA, the database, and how nodes are to find it. */
 
+import { pathExists } from "../base/paths.ts";
 import { formatHostPort } from "../base/address.ts";
 import { GinnelError } from "../base/errors.ts";
 import type { ControllerSettings } from "../config/schema/controller.ts";
 import { caPaths, openCaDirectory } from "../identity/ca_directory.ts";
+import { controllerUrl } from "../modes/controller/controller_url.ts";
 import { databaseOf } from "../modes/controller/database.ts";
 import { dataPaths } from "../modes/controller/data_folder.ts";
 import type { InspectionStep } from "./inspect_tunnel.ts";
@@ -23,7 +25,7 @@ export function controllerSteps(settings: ControllerSettings, now: number): read
 
 async function inspectCa(settings: ControllerSettings, now: number): Promise<Finding[]> {
   const directory = dataPaths(settings.data).ca;
-  if (!await exists(caPaths(directory).certificate)) {
+  if (!await pathExists(caPaths(directory).certificate)) {
     const text = `none in ${directory}: the first start makes one for ${settings.trustDomain}`;
     if (settings.database.kind === "sqlite") return [{ verdict: "ok", subject: "ca", text }];
     const hint = "If another controller of this network runs already, copy its folder here first";
@@ -49,7 +51,7 @@ async function inspectCa(settings: ControllerSettings, now: number): Promise<Fin
 async function inspectDatabase(settings: ControllerSettings): Promise<Finding[]> {
   const location = await databaseOf(settings);
   if (location.kind === "sqlite") {
-    const isThere = await exists(location.path);
+    const isThere = await pathExists(location.path);
     const text = isThere ? location.path : `none at ${location.path}: the first start makes it`;
     return [{ verdict: "ok", subject: "database", text }];
   }
@@ -67,9 +69,10 @@ async function inspectDatabase(settings: ControllerSettings): Promise<Finding[]>
   return [{ verdict: "ok", subject: "database", text: `PostgreSQL ${host}${pathname}` }];
 }
 
-function inspectApi({ listen, url, names }: ControllerSettings): Finding[] {
+function inspectApi(settings: ControllerSettings): Finding[] {
+  const { listen, names } = settings;
   const address = formatHostPort(listen);
-  const place = url ?? `https://${names[0] ?? "localhost"}:${listen.port}`;
+  const place = controllerUrl(settings, listen.port);
   const { hostname } = new URL(place);
   const text = `${address}, known to nodes as ${place}`;
   if (!names.includes(hostname.replace(/^\[|\]$/g, ""))) {
@@ -85,14 +88,4 @@ function inspectApi({ listen, url, names }: ControllerSettings): Finding[] {
 
 function isLoopback(hostname: string): boolean {
   return hostname === "localhost" || hostname === "[::1]" || /^127\./.test(hostname);
-}
-
-async function exists(path: string): Promise<boolean> {
-  try {
-    await Deno.lstat(path);
-    return true;
-  } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return false;
-    throw error;
-  }
 }

@@ -5,6 +5,7 @@
 import { join } from "node:path";
 import type { JWK } from "jose";
 import { errorMessage } from "../base/errors.ts";
+import { pathExists } from "../base/paths.ts";
 import { AuthorityJwk, createAuthority } from "./authority.ts";
 import { IdentityError } from "./errors.ts";
 import { type CaBundle, createCa, parseCa } from "./pki.ts";
@@ -117,12 +118,7 @@ async function makeDirectory(path: string): Promise<void> {
 }
 
 async function assertAbsent(path: string): Promise<void> {
-  try {
-    await Deno.lstat(path);
-  } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return;
-    throw error;
-  }
+  if (!await pathExists(path)) return;
   throw new IdentityError("ERR_IDENTITY_FILE_EXISTS", `Cannot write ${path}: it exists already`, {
     hint: "Choose another directory with --dir, or move this one away",
   });

@@ -5,6 +5,7 @@
 
 import { createHash } from "node:crypto";
 import { join } from "node:path";
+import { pathExists, removeIfPresent } from "../base/paths.ts";
 import { IdentityError } from "./errors.ts";
 import { caPaths, openCaDirectory } from "./ca_directory.ts";
 import { decodePem } from "./pem.ts";
@@ -42,7 +43,7 @@ export async function readCaSet(directory: string): Promise<CaSet> {
   }
   return {
     issuing: await readPublicFile(caPaths(directory).certificate),
-    staged: await exists(nextCertificate) ? await readPublicFile(nextCertificate) : undefined,
+    staged: await pathExists(nextCertificate) ? await readPublicFile(nextCertificate) : undefined,
     previous: await Promise.all(files.sort().map(readPublicFile)),
   };
 }
@@ -54,7 +55,7 @@ export async function stageCa(
 ): Promise<string> {
   const { next, nextCertificate, nextKey } = rolloverPaths(directory);
   const { ca: { trustDomain } } = await openCaDirectory(directory);
-  if (await exists(nextCertificate)) {
+  if (await pathExists(nextCertificate)) {
     throw wrongStep("there is a staged CA already", "Run: ginnel ca rotate activate");
   }
   const ca = await createCa({ trustDomain, ...options });
@@ -69,12 +70,12 @@ export async function stageCa(
 export async function activateCa(directory: string): Promise<string> {
   const paths = caPaths(directory);
   const { nextCertificate, nextKey, previous } = rolloverPaths(directory);
-  if (!await exists(nextCertificate)) {
+  if (!await pathExists(nextCertificate)) {
     throw wrongStep("there is no staged CA", "Run first: ginnel ca rotate stage");
   }
   const certificatePem = await readPublicFile(nextCertificate);
   // Cut short before, the key has moved already.
-  const privateKeyPem = await readSecretFile(await exists(nextKey) ? nextKey : paths.key);
+  const privateKeyPem = await readSecretFile(await pathExists(nextKey) ? nextKey : paths.key);
   await parseCa({ certificatePem, privateKeyPem });
   const before = await readPublicFile(paths.certificate);
   await Deno.mkdir(previous, { recursive: true, mode: DIRECTORY_MODE });
@@ -108,24 +109,6 @@ function rolloverPaths(directory: string) {
     nextKey: join(next, "ca.key"),
     previous: join(directory, "previous"),
   };
-}
-
-async function exists(path: string): Promise<boolean> {
-  try {
-    await Deno.lstat(path);
-    return true;
-  } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return false;
-    throw error;
-  }
-}
-
-async function removeIfPresent(path: string): Promise<void> {
-  try {
-    await Deno.remove(path);
-  } catch (error) {
-    if (!(error instanceof Deno.errors.NotFound)) throw error;
-  }
 }
 
 function wrongStep(reason: string, hint: string): IdentityError {

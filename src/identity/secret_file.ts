@@ -6,6 +6,7 @@
 import { dirname } from "node:path";
 import { errorMessage, type GinnelErrorOptions } from "../base/errors.ts";
 import { utf8, utf8Decode } from "../base/bytes.ts";
+import { removeIfPresent } from "../base/paths.ts";
 import { IdentityError, type IdentityFileErrorCode } from "./errors.ts";
 
 /** Mode of every file that holds a key: its owner may read and write it, nobody else anything. */
@@ -147,14 +148,6 @@ async function writeNewFile(
 async function syncDirectory(path: string): Promise<void> {
   using directory = await Deno.open(path);
   await directory.sync();
-}
-
-async function removeIfPresent(path: string): Promise<void> {
-  try {
-    await Deno.remove(path);
-  } catch (error) {
-    if (!(error instanceof Deno.errors.NotFound)) throw error;
-  }
 }
 
 function fileError(

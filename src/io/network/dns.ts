@@ -3,6 +3,7 @@
  * a resolv.conf of ours in place of the one that was there. That one comes back, unless somebody changed ours since.
  */
 
+import { pathExists, removeIfPresent } from "../../base/paths.ts";
 import { errorMessage, GinnelError } from "../../base/errors.ts";
 import { formatIp, type IpAddress } from "../../base/ip.ts";
 import { checkInterfaceName } from "./interface_name.ts";
@@ -124,7 +125,7 @@ export class TunnelDns implements AsyncDisposable {
       } catch (error) {
         // Containers have the file mounted on its own: it can be written over, but not replaced.
         logger.debug("network_resolver_fixed", { reason: errorMessage(error) });
-        await remove(this.#backup);
+        await removeIfPresent(this.#backup);
       }
     }
     if ((before?.length ?? 0) > MAX_RESOLVER_TEXT) {
@@ -137,7 +138,7 @@ export class TunnelDns implements AsyncDisposable {
   /** Gives the file a second name: that keeps the very file, with owner and rights, and a symbolic link as a link. */
   async #keepAside(): Promise<boolean> {
     try {
-      await remove(this.#backup);
+      await removeIfPresent(this.#backup);
       await Deno.link(this.#path, this.#backup);
       return true;
     } catch (error) {
@@ -152,7 +153,7 @@ export class TunnelDns implements AsyncDisposable {
       await Deno.writeTextFile(next, text, { mode: 0o644 });
       await Deno.rename(next, this.#path);
     } catch (error) {
-      await remove(next);
+      await removeIfPresent(next);
       throw error;
     }
   }
@@ -179,12 +180,12 @@ export class TunnelDns implements AsyncDisposable {
     const ours = mark?.intact ?? (kept?.kind === "overwritten" && text === "");
     if (!ours) {
       logger.warn("network_resolver_changed", { path: this.#path });
-      return await remove(this.#backup);
+      return await removeIfPresent(this.#backup);
     }
     if (kept?.kind === "overwritten") {
-      if (kept.text === null) await remove(this.#path);
+      if (kept.text === null) await removeIfPresent(this.#path);
       else await Deno.writeTextFile(this.#path, kept.text);
-    } else if (await isThere(this.#backup)) await Deno.rename(this.#backup, this.#path);
+    } else if (await pathExists(this.#backup)) await Deno.rename(this.#backup, this.#path);
     // The text was in a journal that did not outlive the machine's last start.
     else logger.warn("network_resolver_lost", { path: this.#path });
   }
@@ -202,23 +203,5 @@ export class TunnelDns implements AsyncDisposable {
         cause: error,
       });
     }
-  }
-}
-
-async function isThere(path: string): Promise<boolean> {
-  try {
-    await Deno.lstat(path);
-    return true;
-  } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return false;
-    throw error;
-  }
-}
-
-async function remove(path: string): Promise<void> {
-  try {
-    await Deno.remove(path);
-  } catch (error) {
-    if (!(error instanceof Deno.errors.NotFound)) throw error;
   }
 }

@@ -3,6 +3,7 @@
  * left behind. Written before each step is taken. A lock tells a dead owner's journal from a living one's.
  */
 
+import { removeIfPresent } from "../../base/paths.ts";
 import { utf8 } from "../../base/bytes.ts";
 import { GinnelError } from "../../base/errors.ts";
 import type { Logger } from "../../base/log.ts";
@@ -66,7 +67,7 @@ export class NetworkJournal implements AsyncDisposable {
     const data = Object.fromEntries(Object.entries(merged).filter(([, value]) => value !== undefined));
     if (JSON.stringify(data) === JSON.stringify(this.#data)) return;
     const path = dataPath(this.#directory, this.#key);
-    if (Object.keys(data).length === 0) await removeIfThere(path);
+    if (Object.keys(data).length === 0) await removeIfPresent(path);
     else await replaceFile(path, `${JSON.stringify(data)}\n`);
     this.#data = data;
   }
@@ -95,7 +96,7 @@ export class NetworkJournal implements AsyncDisposable {
     if (this.#closed) return;
     this.#closed = true;
     // Removed while still locked: whoever waits for it sees that the name is another file by then.
-    await removeIfThere(this.lockFile);
+    await removeIfPresent(this.lockFile);
     this.#lock.close();
   }
 }
@@ -163,12 +164,4 @@ async function replaceFile(path: string, text: string): Promise<void> {
     await file.syncData();
   }
   await Deno.rename(next, path);
-}
-
-async function removeIfThere(path: string): Promise<void> {
-  try {
-    await Deno.remove(path);
-  } catch (error) {
-    if (!(error instanceof Deno.errors.NotFound)) throw error;
-  }
 }

@@ -1,5 +1,6 @@
 /** The folder of a controller: made at its first start, together with the network's CA. */
 
+import { pathExists } from "../../base/paths.ts";
 import { join } from "node:path";
 import { GinnelError } from "../../base/errors.ts";
 import type { Logger } from "../../base/log.ts";
@@ -37,7 +38,7 @@ export async function prepareDataFolder(
 ): Promise<DataPaths> {
   const paths = dataPaths(data);
   await Deno.mkdir(data, { recursive: true, mode: 0o700 });
-  if (await exists(caPaths(paths.ca).certificate)) return paths;
+  if (await pathExists(caPaths(paths.ca).certificate)) return paths;
   if (!options.isFirst) {
     throw new GinnelError(
       "ERR_CA_MISSING",
@@ -50,14 +51,4 @@ export async function prepareDataFolder(
   await createCaDirectory(paths.ca, { trustDomain, now: Date.now(), days: CA_DAYS });
   options.logger.info("ca_created", { directory: paths.ca, trustDomain });
   return paths;
-}
-
-async function exists(path: string): Promise<boolean> {
-  try {
-    await Deno.lstat(path);
-    return true;
-  } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return false;
-    throw error;
-  }
 }
