@@ -36,6 +36,8 @@ export interface Certificate {
   /** Object identifiers, or undefined without the extension. */
   readonly extendedKeyUsage: readonly string[] | undefined;
   readonly uriNames: readonly string[];
+  /** DNS names and IP addresses, as they are written in the certificate. */
+  readonly serverNames: readonly string[];
   readonly publicKey: () => Promise<CryptoKey>;
 }
 
@@ -104,6 +106,7 @@ function readCertificate(der: Uint8Array<ArrayBuffer>, platform: PlatformCertifi
     keyUsage: parsed.getExtension(KeyUsagesExtension)?.usages,
     extendedKeyUsage: usages === undefined ? undefined : Array.from(usages, String),
     uriNames: names.filter((name) => name.type === "url").map((name) => name.value),
+    serverNames: names.filter(({ type }) => type === "dns" || type === "ip").map((name) => name.value),
     publicKey: () =>
       publicKey ??= parsed.publicKey.export({ name: "ECDSA", namedCurve: "P-256" }, ["verify"]),
   };

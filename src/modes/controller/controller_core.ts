@@ -22,6 +22,7 @@ import { RelayLinks } from "../../control/sync/relay_links.ts";
 import { WorkloadAdmission } from "../../control/sync/workload_admission.ts";
 import { NetworkPublisher } from "../../control/views/network_publisher.ts";
 import { ViewService } from "../../control/views/view_service.ts";
+import { foreignTrust } from "../../core/network/foreign_trust.ts";
 import { caPaths } from "../../identity/ca_directory.ts";
 import type { Identity } from "../../identity/identity_file.ts";
 import { ProofVerifier } from "../../identity/proof.ts";
@@ -29,6 +30,7 @@ import { makeSpiffeId, serverName } from "../../identity/spiffe_id.ts";
 import type { ProviderDirectory } from "../../io/oidc/provider_directory.ts";
 import { openStore } from "../../store/open_store.ts";
 import { type AddressPlan, planAddresses } from "./addresses.ts";
+import { controllerUrl } from "./controller_url.ts";
 import { databaseOf } from "./database.ts";
 import { type DataPaths, dataPaths, prepareDataFolder } from "./data_folder.ts";
 import { Housekeeping } from "./housekeeping.ts";
@@ -137,7 +139,7 @@ export class ControllerCore implements AsyncDisposable {
     const source = this.spiffeId;
     this.#verifier = new ProofVerifier({
       roots: ca.roots(),
-      foreign: this.#foreign,
+      foreign: foreignTrust(feed.state),
       audience: serverName("controller", name),
       trustDomain,
       now,
@@ -195,7 +197,7 @@ export class ControllerCore implements AsyncDisposable {
     this.#housekeeping = new Housekeeping({ store, logger });
     this.#stopWatching = ca.watch(() => void this.#caChanged());
     feed.onChange(() => {
-      this.#verifier.updateTrust({ roots: ca.roots(), foreign: this.#foreign });
+      this.#verifier.updateTrust({ roots: ca.roots(), foreign: foreignTrust(feed.state) });
       this.#workloads.noteRules().catch((error) =>
         logger.warn("workloads_not_noted", { detail: errorMessage(error) })
       );
@@ -307,13 +309,6 @@ export class ControllerCore implements AsyncDisposable {
     await this.#parts.store[Symbol.asyncDispose]();
   }
 
-  get #foreign(): readonly { readonly domain: string; readonly roots: readonly string[] }[] {
-    return [...this.#parts.feed.state.trustDomains.values()].filter(({ spec }) =>
-      !spec.disabled && spec.roots.length > 0
-    )
-      .map(({ name, spec: { roots } }) => ({ domain: name, roots }));
-  }
-
   async #network(): Promise<string> {
     const { feed } = this.#parts;
     if (feed.networkJws === undefined) await feed.refresh();
@@ -323,7 +318,7 @@ export class ControllerCore implements AsyncDisposable {
 
   async #caChanged(): Promise<void> {
     const { ca, feed } = this.#parts;
-    this.#verifier.updateTrust({ roots: ca.roots(), foreign: this.#foreign });
+    this.#verifier.updateTrust({ roots: ca.roots(), foreign: foreignTrust(feed.state) });
     await Promise.all(this.#servers.map((server) => server.refresh()));
     await feed.refresh();
   }
@@ -341,9 +336,7 @@ export class ControllerCore implements AsyncDisposable {
 }
 
 function controllersOf(settings: ControllerSettings, port: number): { name: string; url: string }[] {
-  const host = settings.names[0] ?? "localhost";
-  const url = settings.url ?? `https://${host.includes(":") ? `[${host}]` : host}:${port}`;
-  return [{ name: settings.name, url }, ...settings.peers];
+  return [{ name: settings.name, url: controllerUrl(settings, port) }, ...settings.peers];
 }
 
 /** Opens the CA and makes sure that it is the network's. */

@@ -5,7 +5,7 @@
  */
 
 import { formatHostPort } from "../../base/address.ts";
-import { sleep } from "../../base/async.ts";
+import { DeadlineError, sleep, withDeadline } from "../../base/async.ts";
 import { errorMessage } from "../../base/errors.ts";
 import type { Logger } from "../../base/log.ts";
 import { createApi } from "../../api/app.ts";
@@ -173,10 +173,9 @@ export class ControllerServer implements AsyncDisposable {
 
 /** Lets a server finish what it is at; streams for relays never end by themselves, and their relays come back. */
 async function finish(server: Server): Promise<void> {
-  let timer: ReturnType<typeof setTimeout> | undefined;
-  const late = new Promise<void>((resolve) => timer = setTimeout(resolve, FINISH_MS));
-  await Promise.race([server.shutdown(), late]);
-  clearTimeout(timer);
+  await withDeadline(FINISH_MS, () => server.shutdown()).catch((error) => {
+    if (!(error instanceof DeadlineError)) throw error;
+  });
 }
 
 async function announceBootstrap(core: ControllerCore, { logger, announce }: ControllerServerOptions) {

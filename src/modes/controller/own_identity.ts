@@ -1,11 +1,11 @@
 /** The certificate of a server that lives beside the CA, a controller or the relay it is embedded in: made, kept, renewed. */
 
 import { errorMessage } from "../../base/errors.ts";
+import { formatIp, parseIp } from "../../base/ip.ts";
 import type { Logger } from "../../base/log.ts";
 import type { CaKeeper } from "../../control/ca/ca_keeper.ts";
 import type { Store } from "../../control/store.ts";
 import type { IdentitySpec } from "../../core/network/resources.ts";
-import { caFingerprint } from "../../identity/ca_rollover.ts";
 import { parseCertificatesPem } from "../../identity/certificate.ts";
 import { type Identity, parseIdentity } from "../../identity/identity_file.ts";
 import { readSecretFile, writeSecretFile } from "../../identity/secret_file.ts";
@@ -89,14 +89,19 @@ export class OwnIdentity implements Disposable {
 
 function isDue(identity: Identity, { ca, life, names = [] }: OwnIdentityOptions): boolean {
   const [leaf] = parseCertificatesPem(identity.certificatePem);
-  const { notBefore, notAfter, parsed } = leaf!;
+  const { notBefore, notAfter } = leaf!;
   if (Date.now() > notAfter - Math.min(notAfter - notBefore, life) * (1 - RENEW_AFTER)) return true;
   const issuing = parseCertificatesPem(ca.issuingCertificate)[0]!;
   if (leaf!.issuer !== issuing.subject || !leaf!.platform.verify(issuing.platform.publicKey)) return true;
-  if (caFingerprint(identity.trust.roots[0]!) !== ca.issuer) return true;
   if (identity.trust.roots.join() !== ca.roots().join()) return true;
-  const known = parsed.getExtension("2.5.29.17")?.toString("text") ?? "";
-  return names.some((name) => !known.includes(name));
+  const known = new Set(leaf!.serverNames);
+  return names.some((name) => !known.has(canonical(name)));
+}
+
+/** A name as a certificate spells it: an IPv6 address has many spellings. */
+function canonical(name: string): string {
+  const address = parseIp(name);
+  return address === undefined ? name : formatIp(address);
 }
 
 async function readUsable(options: OwnIdentityOptions): Promise<Identity | undefined> {
