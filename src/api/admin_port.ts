@@ -1,42 +1,20 @@
 /** What the API's routes ask of the network's administration. */
 
 import type {
+  ConnectorSummary,
   NewApiToken,
   NewResource,
   Outcome,
+  PlainKind,
+  RelaySummary,
   ResourceEdit,
   ResourceInputs,
+  WriteContext,
 } from "../core/network/administration.ts";
+import type { ListQuery, Page } from "../core/network/listing.ts";
 import type { Principal } from "../core/network/access.ts";
 import type { AuditEntry, AuditQuery } from "../core/network/audit_entry.ts";
 import type { Resource, ResourceKind } from "../core/network/resources.ts";
-
-/** Kinds that are made, changed and removed alike. */
-export type PlainKind = Exclude<ResourceKind, "egress-policy" | "api-token">;
-
-/** Which resources to list. */
-export interface AdminListQuery {
-  readonly limit: number;
-  readonly cursor?: string;
-  readonly search?: string;
-  readonly name?: string;
-  readonly where?: Readonly<Record<string, string | number | boolean>>;
-  readonly roleAttribute?: string;
-}
-
-/** One page of a list. */
-export interface AdminPage<T> {
-  readonly items: readonly T[];
-  readonly cursor: string | null;
-  readonly total: number;
-}
-
-/** By whom a write is made, and what it rests on. */
-export interface WriteContext {
-  readonly by: Principal;
-  /** Only if the resource is still at this revision. */
-  readonly ifRevision?: number;
-}
 
 /** A one-time enrolment. */
 export interface EnrolmentSummary {
@@ -44,30 +22,6 @@ export interface EnrolmentSummary {
   readonly createdAt: number;
   readonly expiresAt: number;
   readonly usedAt: number | null;
-}
-
-/** A relay and what it last said of itself. */
-export interface RelaySummary {
-  readonly id: string | null;
-  readonly name: string;
-  readonly spiffeId: string;
-  readonly address: string | null;
-  readonly disabled: boolean;
-  readonly revision: number | null;
-  readonly version: string | null;
-  readonly sessions: number;
-  readonly lastSeenAt: number | null;
-}
-
-/** A connector, where it is connected and what it offers there. */
-export interface ConnectorSummary {
-  readonly id: string;
-  readonly name: string;
-  readonly spiffeId: string;
-  readonly disabled: boolean;
-  readonly relays: readonly string[];
-  readonly services: readonly string[];
-  readonly lastSeenAt: number | null;
 }
 
 /** A node's or user's presence at a relay. */
@@ -121,7 +75,7 @@ export interface PolicyRevision extends Omit<ResourceInputs["egress-policy"], "v
 
 /** The network's administration. Refusals are values; a rejection means the database is away. */
 export interface AdminPort {
-  list<K extends ResourceKind>(kind: K, query: AdminListQuery): Promise<AdminPage<Resource<K>>>;
+  list<K extends ResourceKind>(kind: K, query: ListQuery): Promise<Page<Resource<K>>>;
   get<K extends ResourceKind>(kind: K, id: string): Promise<Resource<K> | undefined>;
   create<K extends PlainKind>(
     kind: K,
@@ -166,7 +120,7 @@ export interface AdminPort {
   enrolments(identityId: string): Promise<readonly EnrolmentSummary[]>;
   removeEnrolments(identityId: string, context: WriteContext): Promise<Outcome<number>>;
   relays(): Promise<readonly RelaySummary[]>;
-  connectors(query: AdminListQuery): Promise<AdminPage<ConnectorSummary>>;
+  connectors(query: ListQuery): Promise<Page<ConnectorSummary>>;
   sessions(
     query: {
       readonly limit: number;
@@ -175,7 +129,7 @@ export interface AdminPort {
       readonly relay?: string;
       readonly open?: boolean;
     },
-  ): Promise<AdminPage<SessionSummary>>;
+  ): Promise<Page<SessionSummary>>;
   endSession(id: string, context: WriteContext): Promise<Outcome<SessionSummary>>;
   allocate(
     clientId: string,
@@ -185,7 +139,7 @@ export interface AdminPort {
   allocation(clientId: string): Promise<AllocationSummary | undefined>;
   allocations(
     query: { readonly limit: number; readonly cursor?: string },
-  ): Promise<AdminPage<AllocationSummary>>;
+  ): Promise<Page<AllocationSummary>>;
   refreshAllocation(clientId: string): Promise<Outcome<AllocationSummary>>;
   releaseAllocation(clientId: string, context: WriteContext): Promise<Outcome<AllocationSummary>>;
   poolStats(): Promise<PoolSummary>;

@@ -1,6 +1,6 @@
 /** Reads If-Match into the revision a write rests on. */
 
-import type { WriteContext } from "./admin_port.ts";
+import type { WriteContext } from "../core/network/administration.ts";
 import { problem } from "./problem.ts";
 import type { Principal } from "../core/network/access.ts";
 

@@ -2,7 +2,7 @@
 
 import type { Principal } from "../core/network/access.ts";
 import type { Resource, ResourceKind, ResourceSpecs } from "../core/network/resources.ts";
-import type { AdminPage } from "./admin_port.ts";
+import type { Page } from "../core/network/listing.ts";
 
 /** What each kind shows beside its name, id, revision and times. */
 const SPECS: { readonly [K in ResourceKind]: (spec: ResourceSpecs[K], to: Principal) => object } = {
@@ -66,7 +66,7 @@ export function resourceAnswer<K extends ResourceKind>(
 }
 
 /** An answer that is one page. */
-export function pageAnswer<T>(page: AdminPage<T>, show: (entry: T) => object): Response {
+export function pageAnswer<T>(page: Page<T>, show: (entry: T) => object): Response {
   return Response.json({
     data: page.items.map(show),
     meta: { cursor: page.cursor, total: page.total },

@@ -8,9 +8,10 @@ import { z } from "zod";
 import type { Authority } from "./authority.ts";
 import { type EnrolmentTokenErrorCode, IdentityError } from "./errors.ts";
 import {
+  asRefusal,
   CLOCK_TOLERANCE_SECONDS,
   JwsError,
-  type JwsFault,
+  type JwsFaults,
   readJwsHeader,
   readJwsPayload,
   signJws,
@@ -79,7 +80,7 @@ export function readEnrolmentToken(token: string, options: { readonly now: numbe
     readHeader(token);
     return judge(readJwsPayload(token), { ...options, tolerance: CLOCK_TOLERANCE_SECONDS });
   } catch (error) {
-    throw fromJws(error);
+    throw asRefusal(error, FAULTS, refuse);
   }
 }
 
@@ -111,7 +112,7 @@ export async function verifyEnrolmentToken(
     }
     return facts;
   } catch (error) {
-    throw fromJws(error);
+    throw asRefusal(error, FAULTS, refuse);
   }
 }
 
@@ -156,17 +157,11 @@ function subjectOf(claims: EnrolmentClaims): SpiffeId {
   }
 }
 
-const FAULTS: Readonly<Record<JwsFault, readonly [EnrolmentTokenErrorCode, string]>> = {
+const FAULTS: JwsFaults<EnrolmentTokenErrorCode> = {
   malformed: ["ERR_ENROLMENT_TOKEN_MALFORMED", "it is not an enrolment token, or not all of one"],
   algorithm: ["ERR_ENROLMENT_TOKEN_ALGORITHM", "its algorithm is not ES256"],
   signature: ["ERR_ENROLMENT_TOKEN_SIGNATURE", "the network's authority did not sign it as it is"],
 };
-
-function fromJws(error: unknown): unknown {
-  if (!(error instanceof JwsError)) return error;
-  const [code, reason] = FAULTS[error.fault];
-  return refuse(code, reason);
-}
 
 function tooLarge(): IdentityError {
   const reason = `it has more than ${MAX_ENROLMENT_TOKEN_LENGTH} characters`;

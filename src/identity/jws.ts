@@ -27,6 +27,18 @@ export class JwsError extends Error {
   }
 }
 
+/** A document's own codes and words for each fault. */
+export type JwsFaults<C> = Readonly<Record<JwsFault, readonly [code: C, reason: string]>>;
+
+/** Turns a {@linkcode JwsError} into the document's own error; any other error stays what it is. */
+export function asRefusal<C>(
+  error: unknown,
+  faults: JwsFaults<C>,
+  refuse: (code: C, reason: string) => Error,
+): unknown {
+  return error instanceof JwsError ? refuse(...faults[error.fault]) : error;
+}
+
 /** Reads the protected header of a compact JWS without trusting it. */
 export function readJwsHeader(token: string): Readonly<Record<string, unknown>> {
   // RFC 7515 §7.1: three base64url parts, unpadded; a second spelling of one token would serve only attackers.

@@ -8,7 +8,15 @@ import { z } from "zod";
 import { type Authority, AuthorityJwk } from "./authority.ts";
 import { parseCertificatesPem } from "./certificate.ts";
 import { IdentityError, type NetworkDocumentErrorCode } from "./errors.ts";
-import { JwsError, type JwsFault, readJwsHeader, readJwsPayload, signJws, verifyJws } from "./jws.ts";
+import {
+  asRefusal,
+  JwsError,
+  type JwsFaults,
+  readJwsHeader,
+  readJwsPayload,
+  signJws,
+  verifyJws,
+} from "./jws.ts";
 
 /** Largest signed network document, in bytes. */
 export const MAX_NETWORK_DOCUMENT_LENGTH = 1 << 20;
@@ -114,7 +122,8 @@ export async function introduceNetworkDocument(
     readJwsHeader(jws);
     stated = NetworkDocumentSchema.parse(readJwsPayload(jws));
   } catch (error) {
-    throw fromJws(error instanceof z.ZodError ? new JwsError("malformed", { cause: error }) : error);
+    const fault = error instanceof z.ZodError ? new JwsError("malformed", { cause: error }) : error;
+    throw asRefusal(fault, FAULTS, refuse);
   }
   return await verifyNetworkDocument(jws, { ...options, authorities: stated.authorities as JWK[] });
 }
@@ -139,7 +148,7 @@ async function readDocument(jws: string, authorities: readonly JWK[]): Promise<N
     assertUsable(document.data);
     return document.data as NetworkDocument;
   } catch (error) {
-    throw fromJws(error);
+    throw asRefusal(error, FAULTS, refuse);
   }
 }
 
@@ -154,17 +163,11 @@ function assertUsable(document: z.output<typeof NetworkDocumentSchema>): void {
   if (!isUsable) throw new JwsError("malformed");
 }
 
-const FAULTS: Readonly<Record<JwsFault, readonly [NetworkDocumentErrorCode, string]>> = {
+const FAULTS: JwsFaults<NetworkDocumentErrorCode> = {
   malformed: ["ERR_NETWORK_DOCUMENT_MALFORMED", "it is not a network document"],
   algorithm: ["ERR_NETWORK_DOCUMENT_ALGORITHM", "its algorithm is not ES256"],
   signature: ["ERR_NETWORK_DOCUMENT_SIGNATURE", "the authority's key did not sign it"],
 };
-
-function fromJws(error: unknown): unknown {
-  if (!(error instanceof JwsError)) return error;
-  const [code, reason] = FAULTS[error.fault];
-  return refuse(code, reason);
-}
 
 function tooLarge(length: number): IdentityError {
   const reason = `it has ${length} characters, more than ${MAX_NETWORK_DOCUMENT_LENGTH}`;

@@ -8,9 +8,10 @@ import { MAX_CHAIN_LENGTH } from "./chain.ts";
 import { IdentityError, type ProofErrorCode } from "./errors.ts";
 import type { Identity } from "./identity_file.ts";
 import {
+  asRefusal,
   CLOCK_TOLERANCE_SECONDS,
   JwsError,
-  type JwsFault,
+  type JwsFaults,
   readJwsHeader,
   signJws,
   verifyJws,
@@ -77,7 +78,7 @@ export function readX5c(token: string, type: string): readonly string[] {
     if (header.typ !== type || !x5c.success) throw new JwsError("malformed", { cause: x5c.error });
     return x5c.data;
   } catch (error) {
-    throw fromJws(error);
+    throw asRefusal(error, FAULTS, refuseProof);
   }
 }
 
@@ -91,7 +92,7 @@ export async function readClaims<T extends z.ZodType>(
     if (!result.success) throw new JwsError("malformed", { cause: result.error });
     return result.data;
   } catch (error) {
-    throw fromJws(error);
+    throw asRefusal(error, FAULTS, refuseProof);
   }
 }
 
@@ -119,14 +120,8 @@ export function refuseProof(code: ProofErrorCode, reason: string, hint?: string)
   return new IdentityError(code, `Cannot accept the proof: ${reason}`, hint === undefined ? {} : { hint });
 }
 
-const FAULTS: Readonly<Record<JwsFault, readonly [ProofErrorCode, string]>> = {
+const FAULTS: JwsFaults<ProofErrorCode> = {
   malformed: ["ERR_PROOF_MALFORMED", "it is not a proof"],
   algorithm: ["ERR_PROOF_ALGORITHM", "its algorithm is not ES256"],
   signature: ["ERR_PROOF_SIGNATURE", "the certificate's key did not sign it"],
 };
-
-function fromJws(error: unknown): unknown {
-  if (!(error instanceof JwsError)) return error;
-  const [code, reason] = FAULTS[error.fault];
-  return refuseProof(code, reason);
-}

@@ -8,9 +8,10 @@ import { z } from "zod";
 import type { Authority } from "./authority.ts";
 import { IdentityError, type ViewErrorCode } from "./errors.ts";
 import {
+  asRefusal,
   CLOCK_TOLERANCE_SECONDS,
   JwsError,
-  type JwsFault,
+  type JwsFaults,
   readJwsHeader,
   signJws,
   verifyJws,
@@ -113,7 +114,7 @@ async function readView(jws: string, authorities: readonly JWK[]): Promise<View>
     if (view === undefined || hasDuplicates(view)) throw new JwsError("malformed");
     return view;
   } catch (error) {
-    throw fromJws(error);
+    throw asRefusal(error, FAULTS, refuse);
   }
 }
 
@@ -175,17 +176,11 @@ function hasDuplicates(view: View): boolean {
   );
 }
 
-const FAULTS: Readonly<Record<JwsFault, readonly [ViewErrorCode, string]>> = {
+const FAULTS: JwsFaults<ViewErrorCode> = {
   malformed: ["ERR_VIEW_MALFORMED", "it is not a view"],
   algorithm: ["ERR_VIEW_ALGORITHM", "its algorithm is not ES256"],
   signature: ["ERR_VIEW_SIGNATURE", "the authority's key did not sign it"],
 };
-
-function fromJws(error: unknown): unknown {
-  if (!(error instanceof JwsError)) return error;
-  const [code, reason] = FAULTS[error.fault];
-  return refuse(code, reason);
-}
 
 function refuse(code: ViewErrorCode, reason: string, hint?: string): IdentityError {
   return new IdentityError(code, `Cannot accept the view: ${reason}`, hint === undefined ? {} : { hint });

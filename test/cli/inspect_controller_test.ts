@@ -86,6 +86,8 @@ Deno.test("an address that only this machine reaches, or that is not in the cert
     await inspect({ ...CONTROLLER, url: "https://elsewhere.example:8441" }),
   ];
   assert.match(local.at(-1)!, /^warn api: .*https:\/\/localhost:8441: only this machine reaches that/);
+  const [six] = (await inspect({ ...CONTROLLER, names: ["fd00::1"] })).slice(-1);
+  assert.equal(six, "ok api: 0.0.0.0:8441, known to nodes as https://[fd00::1]:8441");
   assert.match(absent.at(-1)!, /^warn api: .*https:\/\/elsewhere\.example:8441/);
 });
 

@@ -1,7 +1,7 @@
 /** What every store does with resources: writes, lists, changes. */
 
 import assert from "node:assert/strict";
-import type { ListQuery } from "../../src/control/store.ts";
+import type { ListQuery } from "../../src/core/network/listing.ts";
 import { RESOURCE_KINDS } from "../../src/core/network/resources.ts";
 import {
   agentSpec,

@@ -4,7 +4,9 @@ import { type OpenAPIHono, z } from "@hono/zod-openapi";
 import type { NewResource, ResourceEdit } from "../../core/network/administration.ts";
 import type { ApiCollection, Principal } from "../../core/network/access.ts";
 import type { ResourceKind } from "../../core/network/resources.ts";
-import type { AdminListQuery, AdminPort, PlainKind, WriteContext } from "../admin_port.ts";
+import type { PlainKind, WriteContext } from "../../core/network/administration.ts";
+import type { ListQuery } from "../../core/network/listing.ts";
+import type { AdminPort } from "../admin_port.ts";
 import { type ApiEnv, createRouter } from "../env.ts";
 import { writeContext } from "../if_match.ts";
 import { pageAnswer, present, resourceAnswer } from "../present.ts";
@@ -123,10 +125,10 @@ export function readRoutes<K extends ResourceKind>(
       if (hidden.length > 0) {
         return problem("forbidden", { detail: `Only administrators select by ${hidden[0]}` });
       }
-      const { limit, cursor, search, name, roleAttribute } = values as unknown as AdminListQuery;
+      const { limit, cursor, search, name, roleAttribute } = values as unknown as ListQuery;
       const page = await admin.list(kind, {
         limit,
-        where: where as NonNullable<AdminListQuery["where"]>,
+        where: where as NonNullable<ListQuery["where"]>,
         ...defined({ cursor, search, name, roleAttribute }),
       });
       return pageAnswer(page, (resource) => present(resource, to));

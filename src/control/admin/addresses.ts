@@ -1,9 +1,9 @@
 /** Tunnel addresses as administrators and relays of other makes ask for them. */
 
 import { ipBits, parsePrefix } from "../../base/ip.ts";
-import type { Outcome } from "../../core/network/administration.ts";
+import type { Outcome, WriteContext } from "../../core/network/administration.ts";
 import type { AddressAllocation } from "../store.ts";
-import type { AdminContext, WriteContext } from "./admin_context.ts";
+import type { AdminContext } from "./admin_context.ts";
 
 /** How the pools are used. */
 export interface PoolSummary {

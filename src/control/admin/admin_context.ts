@@ -30,13 +30,6 @@ export interface NetworkAdminOptions {
   readonly endSession: (session: SessionRecord) => Promise<void>;
 }
 
-/** By whom a write is made, and what it rests on. */
-export interface WriteContext {
-  readonly by: Principal;
-  /** Only if the resource is still at this revision. */
-  readonly ifRevision?: number;
-}
-
 /** What is to be noted of a change. */
 export interface ChangeNote {
   readonly action: string;

@@ -1,11 +1,16 @@
 /** API tokens, and the first one: with it an administrator makes others, which ends it. */
 
-import type { NewApiToken, Outcome, ResourceInputs } from "../../core/network/administration.ts";
+import type {
+  NewApiToken,
+  Outcome,
+  ResourceInputs,
+  WriteContext,
+} from "../../core/network/administration.ts";
 import type { Principal } from "../../core/network/access.ts";
 import type { ApiTokenSpec } from "../../core/network/resources.ts";
 import type { StoreTransaction } from "../store.ts";
 import { requireNarrower } from "./access_rules.ts";
-import type { AdminContext, WriteContext } from "./admin_context.ts";
+import type { AdminContext } from "./admin_context.ts";
 import { formatApiToken, hashSecret, makeSecret } from "./api_token.ts";
 import { refuse, written } from "./decide.ts";
 

@@ -1,9 +1,14 @@
 /** Egress policies by version: a version never changes, and one at most is active in the network. */
 
-import type { NewResource, Outcome, ResourceInputs } from "../../core/network/administration.ts";
+import type {
+  NewResource,
+  Outcome,
+  ResourceInputs,
+  WriteContext,
+} from "../../core/network/administration.ts";
 import type { Resource } from "../../core/network/resources.ts";
 import type { StoreTransaction } from "../store.ts";
-import type { AdminContext, WriteContext } from "./admin_context.ts";
+import type { AdminContext } from "./admin_context.ts";
 import { present, refuse, written } from "./decide.ts";
 
 /** A further version; without `version` it gets the next whole number. */

@@ -1,24 +1,29 @@
 /** The network's administration: what the API's routes do, each write together with its audit fact. */
 
 import type {
+  ConnectorSummary,
   NewApiToken,
   NewResource,
   Outcome,
+  PlainKind,
+  RelaySummary,
   ResourceEdit,
   ResourceInputs,
+  WriteContext,
 } from "../../core/network/administration.ts";
 import type { Principal } from "../../core/network/access.ts";
 import type { AuditEntry, AuditQuery } from "../../core/network/audit_entry.ts";
 import type { Resource, ResourceKind } from "../../core/network/resources.ts";
-import type { AddressAllocation, Enrolment, ListQuery, Page, SessionRecord, Store } from "../store.ts";
+import type { ListQuery, Page } from "../../core/network/listing.ts";
+import type { AddressAllocation, Enrolment, SessionRecord, Store } from "../store.ts";
 import { requireGrant } from "./access_rules.ts";
 import { Addresses, type PoolSummary } from "./addresses.ts";
-import { AdminContext, type NetworkAdminOptions, type WriteContext } from "./admin_context.ts";
+import { AdminContext, type NetworkAdminOptions } from "./admin_context.ts";
 import { ApiTokens } from "./api_tokens.ts";
 import { present } from "./decide.ts";
 import { EgressPolicies, type PolicyRevision } from "./egress_policies.ts";
-import { type ConnectorSummary, Presence, type RelaySummary } from "./presence.ts";
-import { type PlainKind, ResourceWriter, type Target } from "./resource_writer.ts";
+import { Presence } from "./presence.ts";
+import { ResourceWriter, type Target } from "./resource_writer.ts";
 
 /** Administers one network. Refusals are values; a rejection means the database is away. */
 export class NetworkAdmin {

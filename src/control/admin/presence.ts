@@ -1,34 +1,15 @@
 /** What administrators see of who is there: relays, connectors, sessions; and how a session is ended. */
 
-import type { Outcome } from "../../core/network/administration.ts";
+import type {
+  ConnectorSummary,
+  Outcome,
+  RelaySummary,
+  WriteContext,
+} from "../../core/network/administration.ts";
 import type { Resource } from "../../core/network/resources.ts";
-import type { ListQuery, Page, RelayStatus, SessionRecord } from "../store.ts";
-import type { AdminContext, WriteContext } from "./admin_context.ts";
-
-/** A relay and what it last said of itself. */
-export interface RelaySummary {
-  /** Of its identity; null for one that is not among the identities any more. */
-  readonly id: string | null;
-  readonly name: string;
-  readonly spiffeId: string;
-  readonly address: string | null;
-  readonly disabled: boolean;
-  readonly revision: number | null;
-  readonly version: string | null;
-  readonly sessions: number;
-  readonly lastSeenAt: number | null;
-}
-
-/** A connector, where it is connected and what it offers there. */
-export interface ConnectorSummary {
-  readonly id: string;
-  readonly name: string;
-  readonly spiffeId: string;
-  readonly disabled: boolean;
-  readonly relays: readonly string[];
-  readonly services: readonly string[];
-  readonly lastSeenAt: number | null;
-}
+import type { ListQuery, Page } from "../../core/network/listing.ts";
+import type { RelayStatus, SessionRecord } from "../store.ts";
+import type { AdminContext } from "./admin_context.ts";
 
 /** Reads presence and ends sessions. */
 export class Presence {

@@ -1,17 +1,20 @@
 /** Making, changing and removing resources: each in one transaction with its checks, side effects and audit fact. */
 
-import type { NewResource, Outcome, ResourceEdit } from "../../core/network/administration.ts";
+import type {
+  NewResource,
+  Outcome,
+  PlainKind,
+  ResourceEdit,
+  WriteContext,
+} from "../../core/network/administration.ts";
 import type { IdentitySpec, Resource, ResourceKind, ResourceSpecs } from "../../core/network/resources.ts";
 import { IdentityError } from "../../identity/errors.ts";
 import { makeSpiffeId } from "../../identity/spiffe_id.ts";
 import type { StoreTransaction } from "../store.ts";
 import { requireGrant } from "./access_rules.ts";
-import type { AdminContext, WriteContext } from "./admin_context.ts";
+import type { AdminContext } from "./admin_context.ts";
 import { present, refuse, written } from "./decide.ts";
 import { findProblems, servicesWith } from "./resource_checks.ts";
-
-/** Kinds that are made and changed alike. */
-export type PlainKind = Exclude<ResourceKind, "egress-policy" | "api-token">;
 
 /** A resource by its kind and id. */
 export interface Target<K extends ResourceKind> {

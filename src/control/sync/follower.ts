@@ -7,6 +7,7 @@ import { backoffDelay, sleep } from "../../base/async.ts";
 import { errorCode, errorMessage } from "../../base/errors.ts";
 import type { Logger } from "../../base/log.ts";
 import { applyChanges } from "../../core/network/apply.ts";
+import { foreignTrust } from "../../core/network/foreign_trust.ts";
 import { toPolicyDocument } from "../../core/network/policy_document.ts";
 import type { NetworkState } from "../../core/network/state.ts";
 import type { PolicyDocument } from "../../core/policy/document.ts";
@@ -145,9 +146,7 @@ export class NetworkFollower implements AsyncDisposable {
 
   /** Foreign trust domains and their CAs. */
   get foreign(): readonly { readonly domain: string; readonly roots: readonly string[] }[] {
-    return [...this.state.trustDomains.values()]
-      .filter(({ spec }) => !spec.disabled && spec.roots.length > 0)
-      .map(({ name, spec }) => ({ domain: name, roots: spec.roots }));
+    return foreignTrust(this.state);
   }
 
   /** Serials of revoked certificates, upper-case hexadecimal. */

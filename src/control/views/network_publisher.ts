@@ -1,5 +1,6 @@
 /** Makes the signed network document out of the network's state, and again whenever what it says changes. */
 
+import { foreignTrust } from "../../core/network/foreign_trust.ts";
 import type { NetworkState } from "../../core/network/state.ts";
 import type { Authority } from "../../identity/authority.ts";
 import { type NetworkDocument, signNetworkDocument } from "../../identity/network_document.ts";
@@ -66,9 +67,7 @@ function describe(state: NetworkState): Omit<NetworkDocument, "rev" | "iat" | "c
       relays.push({ name, address: spec.address });
     }
   }
-  const trustDomains = [...state.trustDomains.values()]
-    .filter(({ spec }) => !spec.disabled && spec.roots.length > 0)
-    .map(({ name, spec: { roots } }) => ({ name, roots }));
+  const trustDomains = foreignTrust(state).map(({ domain, roots }) => ({ name: domain, roots }));
   return {
     trustDomain: state.trustDomain,
     roots: state.roots,

@@ -1,5 +1,6 @@
 /** What administrators hand in and what comes of it: the words that the API and the administration share. */
 
+import type { Principal } from "./access.ts";
 import type { Resource, ResourceKind, ResourceSpecs } from "./resources.ts";
 
 /** One thing wrong with an input; `field` is a path such as `portRanges[0].low`. */
@@ -62,4 +63,39 @@ export interface ResourceEdit<K extends ResourceKind> {
 export interface NewApiToken {
   readonly resource: Resource<"api-token">;
   readonly token: string;
+}
+
+/** Kinds that are made, changed and removed alike. */
+export type PlainKind = Exclude<ResourceKind, "egress-policy" | "api-token">;
+
+/** By whom a write is made, and what it rests on. */
+export interface WriteContext {
+  readonly by: Principal;
+  /** Only if the resource is still at this revision. */
+  readonly ifRevision?: number;
+}
+
+/** A relay and what it last said of itself. */
+export interface RelaySummary {
+  /** Of its identity; null for one that is not among the identities any more. */
+  readonly id: string | null;
+  readonly name: string;
+  readonly spiffeId: string;
+  readonly address: string | null;
+  readonly disabled: boolean;
+  readonly revision: number | null;
+  readonly version: string | null;
+  readonly sessions: number;
+  readonly lastSeenAt: number | null;
+}
+
+/** A connector, where it is connected and what it offers there. */
+export interface ConnectorSummary {
+  readonly id: string;
+  readonly name: string;
+  readonly spiffeId: string;
+  readonly disabled: boolean;
+  readonly relays: readonly string[];
+  readonly services: readonly string[];
+  readonly lastSeenAt: number | null;
 }

@@ -10,13 +10,13 @@ import {
   parseIp,
   parsePrefix,
 } from "../../base/ip.ts";
+import type { Page } from "../../core/network/listing.ts";
 import type {
   AddressAllocation,
   AllocationOptions,
   AllocationResult,
   AllocationStats,
   Notice,
-  Page,
 } from "../../control/store.ts";
 import { AddressPool } from "../../core/address_pool.ts";
 import { AddressPoolTable, freeAddresses } from "./address_pool_table.ts";

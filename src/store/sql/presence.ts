@@ -1,6 +1,7 @@
 /** Who is connected where, as relays report it. */
 
-import type { Page, RelayStatus, SessionRecord, Store } from "../../control/store.ts";
+import type { Page } from "../../core/network/listing.ts";
+import type { RelayStatus, SessionRecord, Store } from "../../control/store.ts";
 import { fromCursor, toCursor } from "./cursor.ts";
 import type { Database } from "./database.ts";
 import { toJson, toText, toTime } from "./json_text.ts";

@@ -1,7 +1,7 @@
 /** Reads resources: one, a page of them, or all. The same inside transactions and outside. */
 
 import { type Expression, sql, type SqlBool } from "kysely";
-import type { ListQuery, Page } from "../../control/store.ts";
+import type { ListQuery, Page } from "../../core/network/listing.ts";
 import type { Resource, ResourceKind } from "../../core/network/resources.ts";
 import { fromCursor, toCursor } from "./cursor.ts";
 import type { DatabaseKind, Queries } from "./database.ts";

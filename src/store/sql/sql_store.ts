@@ -4,6 +4,7 @@ import { AsyncLocalStorage } from "node:async_hooks";
 import { sql } from "kysely";
 import { errorMessage, GinnelError } from "../../base/errors.ts";
 import type { Logger } from "../../base/log.ts";
+import type { ListQuery, Page } from "../../core/network/listing.ts";
 import type {
   AddressAllocation,
   AllocationOptions,
@@ -11,9 +12,7 @@ import type {
   AllocationStats,
   Enrolment,
   IssuedCertificateRecord,
-  ListQuery,
   Notice,
-  Page,
   RelayStatus,
   SessionRecord,
   Store,

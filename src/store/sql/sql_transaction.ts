@@ -4,14 +4,8 @@
  */
 
 import { type Kysely, sql, type Transaction } from "kysely";
-import type {
-  Enrolment,
-  IssuedCertificateRecord,
-  ListQuery,
-  Page,
-  StoreTransaction,
-  Written,
-} from "../../control/store.ts";
+import type { ListQuery, Page } from "../../core/network/listing.ts";
+import type { Enrolment, IssuedCertificateRecord, StoreTransaction, Written } from "../../control/store.ts";
 import type { AuditFact } from "../../core/network/audit_entry.ts";
 import type { Resource, ResourceKind, ResourceSpecs } from "../../core/network/resources.ts";
 import { appendFacts } from "./audit_log.ts";
