@@ -13,14 +13,16 @@ export interface StoreOptions {
   readonly now?: () => number;
   /** Only reads, also what another process writes at the time; nothing is made or brought up to date. */
   readonly readOnly?: boolean;
+  /** Milliseconds to wait for a server that cannot be reached, as one that starts at the same time; default 0. */
+  readonly patience?: number;
 }
 
 /** Opens the store; throws `GinnelError` when the database cannot be used. */
 export async function openStore(
   config: StoreConfig,
-  { logger, now = Date.now, readOnly = false }: StoreOptions,
+  { logger, now = Date.now, readOnly = false, patience = 0 }: StoreOptions,
 ): Promise<Store> {
-  const database = await openDatabase(config, { logger, readOnly });
+  const database = await openDatabase(config, { logger, readOnly, patience });
   try {
     if (readOnly) {
       await assertSchema(database);

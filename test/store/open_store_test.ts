@@ -6,6 +6,7 @@ import postgres from "postgres";
 import { SILENT_LOGGER } from "../../src/base/log.ts";
 import { openStore } from "../../src/store/open_store.ts";
 import type { StoreConfig } from "../../src/store/sql/open_database.ts";
+import { eventually } from "../support/eventually.ts";
 import { needsPostgres, PostgresServer } from "../support/postgres.ts";
 import { testNeeding } from "../support/require_tool.ts";
 import { ADDRESS_CONTRACT } from "./address_contract.ts";
@@ -48,6 +49,19 @@ testNeeding(
     }
   },
 );
+
+testNeeding([needsPostgres()], "openStore() waits for a server that starts later, and says so", async () => {
+  await using server = await PostgresServer.start();
+  const url = await server.createDatabase();
+  await server.stop();
+  const events: string[] = [];
+  const logger = { ...SILENT_LOGGER, warn: (event: string) => void events.push(event) };
+  const opening = openStore({ kind: "postgres", url }, { logger, patience: 30_000 });
+  await eventually(() => events.length > 0);
+  await server.start();
+  await using _store = await opening;
+  assert.deepEqual(events, ["database_awaited"]);
+});
 
 Deno.test("openStore() refuses a URL that is none, without showing it", async () => {
   for (const url of ["postgres://a:hunter2@[", "postgres://a:hun%ter2@b/c"]) {

@@ -67,6 +67,9 @@ interface Parts {
   readonly listening: { port: number };
 }
 
+/** Milliseconds a start waits for a database server: both may start with the machine, in any order. */
+const DATABASE_PATIENCE = 30_000;
+
 /** Everything a controller does. */
 export class ControllerCore implements AsyncDisposable {
   readonly admin: NetworkAdmin;
@@ -89,7 +92,9 @@ export class ControllerCore implements AsyncDisposable {
   ): Promise<ControllerCore> {
     await using undo = new AsyncDisposableStack();
     await Deno.mkdir(settings.data, { recursive: true, mode: 0o700 });
-    const store = undo.use(await openStore(await databaseOf(settings), { logger }));
+    const store = undo.use(
+      await openStore(await databaseOf(settings), { logger, patience: DATABASE_PATIENCE }),
+    );
     const { ca, paths } = await openCa(settings, { store, logger });
     const addresses = await planAddresses(settings);
     const providers = await openProviders(settings, { logger });

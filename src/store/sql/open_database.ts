@@ -16,14 +16,16 @@ export interface OpenDatabaseOptions {
   readonly logger: Logger;
   /** Write nothing, and refuse a file that is not there; default: it is made. */
   readonly readOnly?: boolean;
+  /** Milliseconds to wait for a server that cannot be reached; default 0. */
+  readonly patience?: number;
 }
 
 /** Opens the database; throws `GinnelError` when it cannot be used. */
 export function openDatabase(
   config: StoreConfig,
-  { logger, readOnly = false }: OpenDatabaseOptions,
+  { logger, readOnly = false, patience = 0 }: OpenDatabaseOptions,
 ): Promise<Database> {
   return config.kind === "sqlite"
     ? openSqlite(config.path, { readOnly })
-    : openPostgres(config.url, { logger, readOnly });
+    : openPostgres(config.url, { logger, readOnly, patience });
 }

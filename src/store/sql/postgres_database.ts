@@ -1,6 +1,7 @@
 /** A PostgreSQL server, shared by several controllers: each hears at once of what the others commit. */
 
 import { Kysely, sql } from "kysely";
+import { sleep } from "../../base/async.ts";
 import { errorCode, errorMessage, GinnelError } from "../../base/errors.ts";
 import type { Logger } from "../../base/log.ts";
 import { CHANGE_CHANNEL, type Database, type DatabaseHearer, MESSAGE_CHANNEL } from "./database.ts";
@@ -14,20 +15,29 @@ const LOOK_INTERVAL = 5_000;
 const RETRY_INTERVAL = 100;
 const MAX_RETRY_INTERVAL = 2_000;
 
+/** Milliseconds between attempts to reach a server that is not there yet. */
+const ATTEMPT_INTERVAL = 500;
+
 /** Oldest server that has all we use, as `server_version_num`. */
 const MIN_VERSION = 130_000;
+
+/** How to open a server's database. */
+export interface PostgresOptions {
+  readonly logger: Logger;
+  readonly readOnly?: boolean;
+  /** Milliseconds to wait for a server that cannot be reached, as one that starts at the same time; default 0. */
+  readonly patience?: number;
+}
 
 /** Connects; throws `GinnelError` when there is no usable server. */
 export async function openPostgres(
   url: string,
-  { logger, readOnly = false }: { readonly logger: Logger; readonly readOnly?: boolean },
+  { logger, readOnly = false, patience = 0 }: PostgresOptions,
 ): Promise<Database> {
   const db = new Kysely<Tables>({ dialect: new PostgresDialect(url, { readOnly }) });
   let version: number;
   try {
-    const { rows } = await sql<{ version: string }>`SELECT current_setting('server_version_num') AS version`
-      .execute(db);
-    version = Number(rows[0]?.version);
+    version = await reach(() => versionOf(db), { patience, logger });
   } catch (error) {
     await db.destroy();
     if (errorCode(error) === "ERR_DATABASE_URL") throw error;
@@ -64,6 +74,31 @@ export async function openPostgres(
       await db.destroy();
     },
   };
+}
+
+async function versionOf(db: Kysely<Tables>): Promise<number> {
+  const { rows } = await sql<{ version: string }>`SELECT current_setting('server_version_num') AS version`
+    .execute(db);
+  return Number(rows[0]?.version);
+}
+
+/** Repeats what fails because nobody answers; what a server answers is final. */
+async function reach<T>(
+  attempt: () => Promise<T>,
+  { patience, logger }: { readonly patience: number; readonly logger: Logger },
+): Promise<T> {
+  const deadline = Date.now() + patience;
+  for (let attempts = 1;; attempts++) {
+    try {
+      return await attempt();
+    } catch (error) {
+      if (errorCode(error) !== "ERR_DATABASE_LOST" || Date.now() >= deadline) throw error;
+      if (attempts === 1) {
+        logger.warn("database_awaited", { reason: errorMessage(error), seconds: patience / 1_000 });
+      }
+      await sleep(ATTEMPT_INTERVAL);
+    }
+  }
 }
 
 /** A connection that waits for notifications, made anew whenever it is lost. */

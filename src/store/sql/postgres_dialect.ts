@@ -25,7 +25,7 @@ const MAX_CONNECTIONS = 10;
 const MAX_PREPARED_PARAMETERS = 32;
 
 /** Seconds until a connection attempt is given up. */
-const CONNECT_TIMEOUT = 5;
+const CONNECT_TIMEOUT = 10;
 
 /** Seconds that a query under way has when the database is closed. */
 const CLOSE_TIMEOUT = 5;
