@@ -16,6 +16,7 @@ Deno.test("a minimal controller, alone or in a relay, gets every default and abs
     names: ["localhost", "127.0.0.1"],
     peers: [],
     tunnel: { ipv4: parsePrefix("10.100.0.0/24"), reservations: {}, leaseTime: 30 * 86_400_000 },
+    services: { zone: "ginnel.internal", ipv4: parsePrefix("10.101.0.0/16") },
     certificates: { node: 30 * 86_400_000, user: 8 * 3_600_000, enrolment: 86_400_000 },
     viewTtl: 86_400_000,
     oidc: { allowPrivate: [] },

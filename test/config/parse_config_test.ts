@@ -124,7 +124,7 @@ const TABLE: [what: string, config: unknown, ...lines: string[]][] = [
   [
     "a field of another mode",
     { ...CONNECTOR, drainSeconds: 3 },
-    "drainSeconds = 3: unknown field; known here: mode, identity, relays, services, carrier, health, log",
+    "drainSeconds = 3: unknown field; known here: mode, identity, relays, services, hosting, carrier, health, log",
   ],
   [
     "a bad duration",
@@ -185,7 +185,11 @@ const TABLE: [what: string, config: unknown, ...lines: string[]][] = [
     { ...AGENT, log: { level: "warning" } },
     'log.level = "warning": expected trace, debug, info, warn or error',
   ],
-  ["no service", { ...CONNECTOR, services: [] }, "services = […]: offer at least one service"],
+  [
+    "no service",
+    { ...CONNECTOR, services: [] },
+    "services = […]: offer at least one service, or give hosting",
+  ],
   [
     "a service offered twice",
     { ...CONNECTOR, services: [SERVICE, { ...SERVICE, upstream: "unix:/x" }] },
@@ -215,11 +219,6 @@ const TABLE: [what: string, config: unknown, ...lines: string[]][] = [
     "a TCP port on a connector",
     { ...CONNECTOR, health: "127.0.0.1:8080" },
     'health = "127.0.0.1:8080": not a unix socket: write unix:/absolute/path',
-  ],
-  [
-    "an agent with nothing to do",
-    { ...AGENT, socks5: undefined },
-    "nothing to do: give forwards, socks5, httpProxy or tunnel",
   ],
   [
     "listeners that are not loopback",
@@ -278,7 +277,7 @@ const TABLE: [what: string, config: unknown, ...lines: string[]][] = [
   [
     "several mistakes at once, in the order of the file",
     { zone: 1, mode: "agent", identity: true, relays: "r", log: { level: 1 } },
-    "zone = 1: unknown field; known here: mode, identity, relays, forwards, socks5, httpProxy, allowRemoteClients, tunnel, carrier, health, log",
+    "zone = 1: unknown field; known here: mode, identity, relays, forwards, socks5, httpProxy, allowRemoteClients, services, tunnel, carrier, control, health, log",
     "identity = true: expected the path of an identity file, or { certificate, key, network }",
     'relays = "r": expected a list, found a string',
     "log.level = 1: expected trace, debug, info, warn or error",

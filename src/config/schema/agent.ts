@@ -12,8 +12,10 @@ import {
   resolveIdentity,
   serviceName,
   unique,
+  unixAddress,
 } from "./common.ts";
-import { agentTunnelSchema } from "./tunnel.ts";
+import { servicePool } from "./services.ts";
+import { agentTunnelSchema, interfaceName } from "./tunnel.ts";
 
 const forward = z.strictObject({
   listen: listenAddress.describe("Local address that leads to the service."),
@@ -22,6 +24,24 @@ const forward = z.strictObject({
     "Port asked of the service, where it has several.",
   ),
 });
+
+/** How services appear on this machine. */
+const services = z.strictObject({
+  capture: z.union([z.boolean(), z.literal("auto")]).default("auto").describe(
+    "Catches the services' virtual addresses by a network interface of its own; needs CAP_NET_ADMIN and /dev/net/tun. `auto`: where that is possible, else `autoForward`.",
+  ),
+  interface: interfaceName("ginnel1").describe("Name of that interface."),
+  ipv4: servicePool(4).exactOptional().describe(
+    "A /16 for virtual addresses here, where the network's own (10.101.0.0/16) is in use already.",
+  ),
+  ipv6: servicePool(6).exactOptional().describe("A /64 for virtual IPv6 addresses here."),
+  dns: z.union([z.boolean(), z.literal("serve")]).default(true).describe(
+    "Makes this machine ask the agent for the services' names. `serve`: answers at the first virtual address, but changes nothing on the machine.",
+  ),
+  autoForward: z.union([z.boolean(), z.literal("auto")]).default("auto").describe(
+    "Listens on addresses in 127.0.0.0/8, one for each service. `auto`: where `capture` is not possible.",
+  ),
+}).describe("Services as policy grants them, by name, as they come and go.");
 
 /** Schema of the agent's config file. */
 export const agentSchema = z.strictObject({
@@ -38,21 +58,19 @@ export const agentSchema = z.strictObject({
     .describe(
       "Lets listeners use other than loopback addresses: whoever reaches them acts as this identity.",
     ),
+  services: services.exactOptional().describe(
+    "How services appear on this machine, as they come and go. Absent: not at all where there is a forward, a proxy or a tunnel; else with all defaults.",
+  ),
   tunnel: agentTunnelSchema.exactOptional(),
   carrier,
+  control: unixAddress.nullable().exactOptional().describe(
+    "Unix socket at which `ginnel status` asks; one in the state directory when absent, `null`: none.",
+  ),
   health: healthAddress.nullable().prefault(null)
     .describe("Where `/health` and `/ready` are served; off by default."),
   log,
 }).superRefine((config, context) => {
   const { forwards, socks5, httpProxy, tunnel } = config;
-  const hasFrontEnd = forwards.length > 0 || socks5 !== undefined || httpProxy !== undefined;
-  if (!hasFrontEnd && tunnel === undefined) {
-    context.addIssue({
-      code: "custom",
-      path: [],
-      message: "nothing to do: give forwards, socks5, httpProxy or tunnel",
-    });
-  }
   if (
     tunnel?.relay !== undefined && config.relays.length > 0 &&
     !config.relays.some(({ name }) => name === tunnel.relay)
@@ -73,6 +91,17 @@ export const agentSchema = z.strictObject({
   refuseRemote(config.httpProxy, ["httpProxy"]);
   if (config.health?.kind === "tcp") refuseRemote(config.health, ["health"]);
 });
+
+/** How services appear, all defaults applied. */
+export type AgentServicesConfig = z.output<typeof services>;
+
+/** How services are to appear; undefined: not at all. */
+export function servicesOf(config: AgentConfig): AgentServicesConfig | undefined {
+  const { forwards, socks5, httpProxy, tunnel } = config;
+  if (config.services !== undefined) return config.services;
+  const hasOther = forwards.length > 0 || [socks5, httpProxy, tunnel].some((other) => other !== undefined);
+  return hasOther ? undefined : services.parse({});
+}
 
 /** The agent's config, all defaults applied. */
 export type AgentConfig = z.output<typeof agentSchema>;

@@ -36,6 +36,19 @@ const service = z.strictObject({
   maxFlows: z.int().min(1).max(1_000_000).default(1_024).describe("Flows open to this upstream at once."),
 });
 
+const hosting = z.strictObject({
+  allow: z.array(
+    z.string().regex(
+      /^[a-zA-Z0-9*][a-zA-Z0-9*._:\/-]{0,254}$|^\[[0-9a-fA-F:.]+\](?::[0-9-]+)?$/,
+      "not a destination: write 10.0.0.0/8, db.example, *.example or [::1], with :PORT or :LOW-HIGH where only those ports are meant",
+    ),
+  ).min(1, "name at least one destination").max(256).describe(
+    "Addresses, prefixes, names and `*.` wildcards, each with `:PORT` or `:LOW-HIGH` if need be, to which the network's `host.v1` configs may lead.",
+  ),
+}).describe(
+  "Services that the network's administrators define (`host.v1`) are offered here as policy lets this connector Bind them.",
+);
+
 /** Schema of the connector's config file. */
 export const connectorSchema = z.strictObject({
   mode: z.literal("connector"),
@@ -43,12 +56,20 @@ export const connectorSchema = z.strictObject({
     "Identity file of the connector, made by `ginnel enroll` or `ginnel ca issue connector NAME`, or an SVID's files.",
   ),
   relays: networkRelays,
-  services: z.array(service).min(1, "offer at least one service").max(256).superRefine(unique("name"))
-    .describe("The services to offer."),
+  services: z.array(service).max(256).superRefine(unique("name")).prefault([])
+    .describe("The services to offer, with their upstreams; they come before `hosting`."),
+  hosting: hosting.exactOptional(),
   carrier,
   health: unixAddress.nullable().prefault(null)
     .describe("Where `/health` and `/ready` are served: a unix socket, since a connector opens no port."),
   log,
+}).superRefine(({ services, hosting }, context) => {
+  if (services.length > 0 || hosting !== undefined) return;
+  context.addIssue({
+    code: "custom",
+    path: ["services"],
+    message: "offer at least one service, or give hosting",
+  });
 });
 
 /** The connector's config, all defaults applied. */

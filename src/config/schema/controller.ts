@@ -3,6 +3,7 @@
 import { z } from "zod";
 import { parseIp } from "../../base/ip.ts";
 import { duration, filePath, healthAddress, listenAddress, log, tlsName } from "./common.ts";
+import { serviceNetworkSchema } from "./services.ts";
 import { poolFields, refinePools } from "./tunnel.ts";
 
 const database = z.strictObject({
@@ -62,6 +63,7 @@ const settings = {
   })).max(15).prefault([]).describe("The other controllers that share the database; nodes are told of them."),
   tunnel: z.strictObject(poolFields).superRefine(refinePools).prefault({})
     .describe("Addresses of IP tunnels, the same at every relay."),
+  services: serviceNetworkSchema,
   certificates: z.strictObject({
     node: duration({ min: "10s", max: "3650d" }).prefault("30d")
       .describe("Life of a relay's, connector's or agent's certificate; renewed at two thirds."),

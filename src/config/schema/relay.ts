@@ -14,6 +14,7 @@ import {
   unique,
 } from "./common.ts";
 import { type ControllerSettings, embeddedControllerSchema, resolveControllerPaths } from "./controller.ts";
+import { serviceNetworkSchema } from "./services.ts";
 import { relayTunnelSchema } from "./tunnel.ts";
 
 const limits = z.strictObject({
@@ -75,6 +76,9 @@ export const relaySchema = z.strictObject({
       "Without a controller: policy files (YAML or JSON), read as one document and again when they change.",
     ),
   authority: authority.exactOptional().describe("Without a controller: the authority in this relay."),
+  services: serviceNetworkSchema.unwrap().exactOptional().describe(
+    "Without a controller: how services appear on users' machines.",
+  ),
   health: healthAddress.nullable().prefault("0.0.0.0:8080")
     .describe("Where `/health` and `/ready` are served; `null` turns them off."),
   limits,
@@ -92,6 +96,9 @@ export const relaySchema = z.strictObject({
   const refuse = (path: readonly string[], message: string) =>
     context.addIssue({ code: "custom", path: [...path], message });
   if (policy === undefined && authority === undefined) {
+    if (config.services !== undefined) {
+      refuse(["services"], "only without a controller: write it in the controller's settings");
+    }
     if (controller !== undefined && controllers !== undefined) {
       refuse(["controllers"], "not beside controller: a relay has one source of policy");
     }

@@ -7,7 +7,8 @@ import { dialAddress, duration, filePath } from "./common.ts";
 /** Bits a pool needs at least: a network, a gateway and one client. */
 const MAX_POOL_LENGTH = { 4: 30, 6: 126 } as const;
 
-const prefix = z.string().transform((text, context): IpPrefix => {
+/** An IP prefix as text. */
+export const prefix = z.string().transform((text, context): IpPrefix => {
   const parsed = parsePrefix(text);
   if (parsed !== undefined) return parsed;
   context.addIssue({ code: "custom", message: "not a prefix: write 10.0.0.0/8 or fd00:1::/64" });
@@ -21,9 +22,12 @@ const address = z.string().transform((text, context): IpAddress => {
   return z.NEVER;
 }).meta({ type_name: "IP address" });
 
-const interfaceName = z.string()
-  .regex(/^[a-z][a-z0-9_.-]{0,14}$/, "not an interface name: up to 15 of a-z 0-9 _ . -, a letter first")
-  .default("ginnel0");
+/** Name of a network interface we make. */
+export function interfaceName(fallback: string) {
+  return z.string()
+    .regex(/^[a-z][a-z0-9_.-]{0,14}$/, "not an interface name: up to 15 of a-z 0-9 _ . -, a letter first")
+    .default(fallback);
+}
 
 const dialect = z.enum(["rfc9484", "zgate"]);
 
@@ -43,7 +47,7 @@ export const poolFields = {
 
 /** IP tunnels at a relay. */
 export const relayTunnelSchema = z.strictObject({
-  interface: interfaceName.describe("Name of the network interface the relay makes."),
+  interface: interfaceName("ginnel0").describe("Name of the network interface the relay makes."),
   ...poolFields,
   leases: filePath.prefault("leases.jsonl").describe("File that remembers who has which address."),
   policy: z.array(filePath).max(256).prefault([]).describe(
@@ -66,7 +70,7 @@ export const relayTunnelSchema = z.strictObject({
 
 /** An IP tunnel of an agent. */
 export const agentTunnelSchema = z.strictObject({
-  interface: interfaceName.describe("Name of the network interface the agent makes."),
+  interface: interfaceName("ginnel0").describe("Name of the network interface the agent makes."),
   relay: z.string().min(1).max(63).exactOptional()
     .describe("Name of the relay to tunnel to; absent: the first that is connected."),
   routes: z.union([z.enum(["advertised", "full"]), z.array(prefix).min(1).max(1_024)], {

@@ -6,6 +6,7 @@
 import type { ByteChannel } from "../../base/channel.ts";
 import { GinnelError, type GinnelErrorOptions } from "../../base/errors.ts";
 import type { Logger } from "../../base/log.ts";
+import type { DatagramFlow } from "../../dataplane/datagram/datagram_flow.ts";
 import { FlowRefusedError, type ResetReason } from "../../dataplane/errors.ts";
 import { serviceOfHost } from "../shared/service_host.ts";
 
@@ -14,6 +15,8 @@ export interface FlowTarget {
   readonly service: string;
   /** The port asked of the service; the service's own when absent. */
   readonly port?: number;
+  /** The name or address that the client asked for, where it is not the service's own; for connectors that forward it. */
+  readonly address?: string;
 }
 
 /** Opens a flow; rejects with {@linkcode FlowUnavailableError}, `FlowRefusedError` or the signal's reason. */
@@ -21,6 +24,18 @@ export type ConnectFlow = (
   target: FlowTarget,
   options: { readonly signal: AbortSignal },
 ) => Promise<ByteChannel>;
+
+/** What crosses in a flow of datagrams, and where to. */
+export interface DatagramTarget extends FlowTarget {
+  /** `icmp`: echo messages, answered by the connector. */
+  readonly protocol: "udp" | "icmp";
+}
+
+/** Opens a flow of datagrams; rejects as {@linkcode ConnectFlow} does. */
+export type ConnectDatagrams = (
+  target: DatagramTarget,
+  options: { readonly signal: AbortSignal },
+) => Promise<DatagramFlow>;
 
 /** What every handler of local clients works with. */
 export interface LocalClientContext {
