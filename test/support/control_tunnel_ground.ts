@@ -5,9 +5,9 @@
 
 import assert from "node:assert/strict";
 import type { ControllerResponse } from "../../src/io/controller/https_client.ts";
-import { writeSecretFile } from "../../src/identity/secret_file.ts";
 import { type ApiMethod, ControllerNode } from "./controller_process.ts";
 import { PROGRAM, RELAY_PORT } from "./deployment.ts";
+import { enrolDevices, type GroundIdentity, type InvitedDevice, inviteDevice } from "./invited_devices.ts";
 import { NamespaceDoor } from "./namespace_door.ts";
 import { ManagedProcess } from "./processes.ts";
 import type { RogueGround } from "./rogue.ts";
@@ -31,19 +31,6 @@ export interface ControlTunnelOptions {
   readonly egress?: EgressSource | null;
   /** Names of agents to enrol at once; others are when they are asked for. */
   readonly agents?: readonly string[];
-}
-
-/** An identity of the network. */
-export interface GroundIdentity {
-  readonly id: string;
-  readonly spiffeId: string;
-  /** Its file. */
-  readonly path: string;
-}
-
-interface Invited extends GroundIdentity {
-  readonly name: string;
-  readonly tokenFile: string;
 }
 
 /** A version of an egress policy as the API shows it. */
@@ -260,22 +247,13 @@ export class ControlTunnelGround implements RogueGround<ControlHost>, AsyncDispo
     await enrolled;
   }
 
-  /** Makes an identity, and a file with a token for it. */
-  async #invite(kind: "relay" | "agent", name: string, fields: object = {}): Promise<Invited> {
-    const made = await this.make("/identities", { name, type: kind, ...fields });
-    const { token } = await this.make(`/identities/${made.id}/enrolments`, {});
-    const tokenFile = `${this.folder}/${name}.token`;
-    await writeSecretFile(tokenFile, String(token));
-    const path = `${this.folder}/${name}.identity.json`;
-    return { id: made.id, spiffeId: String(made.spiffeId), path, name, tokenFile };
+  #invite(kind: "relay" | "agent", name: string, fields: object = {}): Promise<InvitedDevice> {
+    const { folder } = this;
+    return inviteDevice((path, body) => this.make(path, body), { kind, name, folder, fields });
   }
 
-  async #enrol(invited: readonly Invited[]): Promise<void> {
-    const script = new URL("./enrol_devices.ts", import.meta.url).pathname;
-    await this.run("control", [
-      ...[Deno.execPath(), "run", "--quiet", "--no-check", "--allow-all", "--unstable-net", script],
-      ...invited.flatMap(({ tokenFile, path }) => [tokenFile, path]),
-    ]);
+  #enrol(invited: readonly InvitedDevice[]): Promise<void> {
+    return enrolDevices((command) => this.run("control", command), invited);
   }
 
   async #start(host: ControlHost, name: string, config: object): Promise<ManagedProcess> {
