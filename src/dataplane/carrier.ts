@@ -41,10 +41,10 @@ export interface Exchange {
   readonly datagrams: DatagramPort;
 }
 
-/** Bytes that {@linkcode DatagramPort.send} may overwrite in front of what it sends. */
-export const DATAGRAM_HEADROOM = 8;
+/** Bytes that {@linkcode DatagramPort.send} may overwrite in front of what it sends: two ids, of a flow and of a request. */
+export const DATAGRAM_HEADROOM = 16;
 
-/** The HTTP Datagrams of one request (RFC 9297 §2.1): no promise and no copy per datagram. */
+/** The HTTP Datagrams of one request or session (RFC 9297 §2.1): no promise and no copy per datagram. */
 export interface DatagramPort {
   /** Bytes of the largest payload one datagram takes now, 0 where none can be sent; it may change at any time. */
   readonly maxSize: number;
@@ -117,12 +117,7 @@ export interface WebTransportSession {
   incomingStreams(): AsyncIterable<ByteChannel>;
   /** One-way streams that the peer opened: writing to them throws. Iterate it once. */
   incomingUniStreams(): AsyncIterable<ByteChannel>;
-  /** Sends one datagram; resolves once the transport took it, drops it (resolving) when too many wait. */
-  sendDatagram(bytes: Uint8Array): Promise<void>;
-  /** Datagrams from the peer; a slow reader loses the oldest. Iterate it once. */
-  datagrams(): AsyncIterable<Uint8Array>;
-  /** Largest datagram the path takes now; it may change, so read it per send. */
-  readonly maxDatagramSize: number;
+  readonly datagrams: DatagramPort;
   close(code: number, reason: string): Promise<void>;
   /** Resolves when the session has ended for whatever reason; never rejects. */
   readonly closed: Promise<CloseInfo>;

@@ -8,7 +8,7 @@
  */
 import { ProtocolError } from "../base/errors.ts";
 import { H3_DATAGRAM_ERROR } from "./h3/codes.ts";
-import { readVarint, varintLength, varintSize, writeVarint } from "./varint.ts";
+import { readVarint, varintLength } from "./varint.ts";
 
 /** The capsule that carries a payload on the request's stream instead (RFC 9297 §3.5). */
 export const DATAGRAM_CAPSULE = 0x00;
@@ -19,19 +19,6 @@ export interface HttpDatagram {
   readonly streamId: number;
   /** A view of the frame that was read. */
   readonly payload: Uint8Array<ArrayBuffer>;
-}
-
-/** Puts a request's stream in front of a payload; throws `RangeError` where no request can be. */
-export function encodeHttpDatagram(streamId: number, payload: Uint8Array): Uint8Array<ArrayBuffer> {
-  if (streamId % 4 !== 0) {
-    throw new RangeError(
-      `Cannot send datagram on stream ${streamId}: it is no client's bidirectional stream`,
-    );
-  }
-  const quarter = streamId / 4;
-  const datagram = new Uint8Array(varintSize(quarter) + payload.length);
-  datagram.set(payload, writeVarint(datagram, 0, quarter));
-  return datagram;
 }
 
 /** Reads the content of a DATAGRAM frame. */

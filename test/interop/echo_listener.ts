@@ -6,11 +6,12 @@
 import { utf8 } from "../../src/base/bytes.ts";
 import type { ByteChannel } from "../../src/base/channel.ts";
 import { SILENT_LOGGER } from "../../src/base/log.ts";
-import type {
-  CloseInfo,
-  ServerConnection,
-  ServerRequest,
-  WebTransportSession,
+import {
+  type CloseInfo,
+  DATAGRAM_HEADROOM,
+  type ServerConnection,
+  type ServerRequest,
+  type WebTransportSession,
 } from "../../src/dataplane/carrier.ts";
 import { listenQuic, type QuicListener, type TlsCredentials } from "../../src/io/quic/listener.ts";
 
@@ -76,7 +77,8 @@ export class EchoListener implements AsyncDisposable {
   async #echoSession(request: ServerRequest): Promise<void> {
     const session = await request.connection.acceptWebTransport(request);
     if (request.head.path === CLOSING_PATH) await session.close(4711, "enough");
-    const work = [this.#echoStreams(session), this.#answerUniStreams(session), this.#echoDatagrams(session)];
+    this.#echoDatagrams(session);
+    const work = [this.#echoStreams(session), this.#answerUniStreams(session)];
     this.#ends.push(await session.closed);
     this.#onEnd();
     await Promise.all(work);
@@ -101,8 +103,12 @@ export class EchoListener implements AsyncDisposable {
     }
   }
 
-  async #echoDatagrams(session: WebTransportSession): Promise<void> {
-    for await (const datagram of session.datagrams()) await session.sendDatagram(datagram);
+  #echoDatagrams({ datagrams }: WebTransportSession): void {
+    datagrams.receive((payload) => {
+      const buffer = new Uint8Array(DATAGRAM_HEADROOM + payload.length);
+      buffer.set(payload, DATAGRAM_HEADROOM);
+      datagrams.send(buffer, DATAGRAM_HEADROOM, buffer.length);
+    });
   }
 }
 

@@ -90,7 +90,7 @@ export class QuicClientConnection implements ClientConnection {
       answer.body.abort();
       throw new GinnelError("ERR_SESSION_REFUSED", `Relay refused the session: status ${answer.head.status}`);
     }
-    return new Http3Session({ http3: this.#http3, id, channel: answer.body });
+    return new Http3Session({ http3: this.#http3, id, channel: answer.body, logger: this.#logger });
   }
 
   async close(code: number, reason: string): Promise<void> {

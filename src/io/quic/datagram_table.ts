@@ -3,7 +3,7 @@
  * leave. The transport's own buffers hold 1 MiB out and 1.25 MB in, of which it drops the oldest.
  */
 
-import { decodeHttpDatagram, encodeHttpDatagram } from "../../wire/http_datagram.ts";
+import { decodeHttpDatagram } from "../../wire/http_datagram.ts";
 
 /** Datagrams that wait for a full transport: room for one wakes them all, which costs 3 µs each with 256. */
 const MAX_WAITING = 32;
@@ -83,13 +83,6 @@ export class DatagramTable {
     if (this.#inFlight === MAX_WAITING && !this.#checking) void this.#checkFull();
     this.#quic.sendDatagram(frame).then(this.#onSettled, this.#onSettled);
     return true;
-  }
-
-  /** Resolves when the transport took `payload`, or at once when it was dropped. */
-  async sendAndWait(streamId: number, payload: Uint8Array): Promise<void> {
-    if (this.maxFrameSize === 0 || !this.#hasRoom()) return;
-    this.#inFlight++;
-    await this.#quic.sendDatagram(encodeHttpDatagram(streamId, payload)).finally(this.#onSettled);
   }
 
   /** Resolves when {@linkcode send} takes frames, the connection has ended, or {@linkcode wake} is called. */

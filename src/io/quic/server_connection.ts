@@ -99,7 +99,7 @@ export class QuicServerConnection implements ServerConnection {
       ? [["sec-webtransport-http3-draft", "draft02"]]
       : [];
     const channel = await request.respond({ status: 200, headers });
-    return new Http3Session({ http3: this.#http3, id: request.streamId, channel });
+    return new Http3Session({ http3: this.#http3, id: request.streamId, channel, logger: this.#logger });
   }
 
   async goaway(): Promise<void> {

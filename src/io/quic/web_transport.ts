@@ -5,7 +5,8 @@
 
 import type { ByteChannel } from "../../base/channel.ts";
 import { errorMessage, GinnelError } from "../../base/errors.ts";
-import type { CloseInfo, WebTransportSession } from "../../dataplane/carrier.ts";
+import type { Logger } from "../../base/log.ts";
+import type { CloseInfo, DatagramPort, WebTransportSession } from "../../dataplane/carrier.ts";
 import { CapsuleReader } from "../../wire/capsule/capsule.ts";
 import {
   CLOSE_WEBTRANSPORT_SESSION,
@@ -13,15 +14,11 @@ import {
   encodeCloseSession,
 } from "../../wire/capsule/webtransport.ts";
 import { encodeWebTransportSignal } from "../../wire/h3/stream_signal.ts";
-import { varintSize } from "../../wire/varint.ts";
 import { RawChannel } from "../h3/raw_channel.ts";
 import { Queue } from "../queue.ts";
-import type { DatagramSink } from "./datagram_table.ts";
 import type { Http3Connection } from "./http3_connection.ts";
+import { RequestDatagrams } from "./request_datagrams.ts";
 import type { SessionSink, SessionStream } from "./session_table.ts";
-
-/** Datagrams that wait for the session's reader; at 1.4 KB each under 400 KB. The oldest is dropped. */
-const MAX_WAITING_DATAGRAMS = 256;
 
 /** Longest capsule read: CLOSE_WEBTRANSPORT_SESSION has a code and at most 1,024 bytes of reason. */
 const MAX_CAPSULE = 1028;
@@ -33,10 +30,11 @@ export interface Http3SessionOptions {
   readonly id: number;
   /** The content of the CONNECT request's stream. */
   readonly channel: ByteChannel;
+  readonly logger: Logger;
 }
 
 /** One session. */
-export class Http3Session implements WebTransportSession, SessionSink, DatagramSink {
+export class Http3Session implements WebTransportSession, SessionSink {
   readonly closed: Promise<CloseInfo>;
   readonly #http3: Http3Connection;
   readonly #id: number;
@@ -44,7 +42,7 @@ export class Http3Session implements WebTransportSession, SessionSink, DatagramS
   readonly #streams = new Set<RawChannel>();
   readonly #bidi = new Queue<ByteChannel>({ onDrop: (channel) => channel.abort() });
   readonly #uni = new Queue<ByteChannel>({ onDrop: (channel) => channel.abort() });
-  readonly #datagrams = new Queue<Uint8Array>({ capacity: MAX_WAITING_DATAGRAMS });
+  readonly #datagrams: RequestDatagrams;
   #settle!: (info: CloseInfo) => void;
   #ended = false;
 
@@ -54,7 +52,11 @@ export class Http3Session implements WebTransportSession, SessionSink, DatagramS
     this.#channel = options.channel;
     this.closed = new Promise((resolve) => this.#settle = resolve);
     this.#http3.sessions.add(this.#id, this);
-    this.#http3.datagrams.add(this.#id, this);
+    this.#datagrams = new RequestDatagrams(this.#http3.datagrams, {
+      streamId: this.#id,
+      stream: { canRead: true, canWrite: true },
+      logger: options.logger,
+    });
     this.#readCapsules()
       .catch((error) => ({ code: 0, reason: errorMessage(error) }))
       .then((info) => {
@@ -64,8 +66,8 @@ export class Http3Session implements WebTransportSession, SessionSink, DatagramS
       .catch(ignore);
   }
 
-  get maxDatagramSize(): number {
-    return Math.max(0, this.#http3.datagrams.maxFrameSize - varintSize(this.#id / 4));
+  get datagrams(): DatagramPort {
+    return this.#datagrams;
   }
 
   async openStream(): Promise<ByteChannel> {
@@ -83,15 +85,6 @@ export class Http3Session implements WebTransportSession, SessionSink, DatagramS
 
   incomingUniStreams(): AsyncIterable<ByteChannel> {
     return this.#uni;
-  }
-
-  sendDatagram(bytes: Uint8Array): Promise<void> {
-    if (this.#ended) return Promise.resolve();
-    return this.#http3.datagrams.sendAndWait(this.#id, bytes);
-  }
-
-  datagrams(): AsyncIterable<Uint8Array> {
-    return this.#datagrams;
   }
 
   async close(code: number, reason: string): Promise<void> {
@@ -114,10 +107,6 @@ export class Http3Session implements WebTransportSession, SessionSink, DatagramS
     (direction === "bidi" ? this.#bidi : this.#uni).push(channel);
   }
 
-  onDatagram(payload: Uint8Array): void {
-    this.#datagrams.push(payload);
-  }
-
   onConnectionClosed(): void {
     this.#http3.closed.then((info) => this.#finish(info));
   }
@@ -138,8 +127,8 @@ export class Http3Session implements WebTransportSession, SessionSink, DatagramS
     if (this.#ended) return;
     this.#ended = true;
     this.#http3.sessions.remove(this.#id);
-    this.#http3.datagrams.remove(this.#id, this);
-    for (const queue of [this.#bidi, this.#uni, this.#datagrams]) queue.close();
+    this.#datagrams.end();
+    for (const queue of [this.#bidi, this.#uni]) queue.close();
     for (const channel of [...this.#streams]) channel.abort();
     this.#settle(info);
   }

@@ -5,8 +5,8 @@
 import assert from "node:assert/strict";
 import type { DatagramPort, Exchange, ServerRequest } from "../../../src/dataplane/carrier.ts";
 import { encodeControlPreface } from "../../../src/wire/h3/control.ts";
-import { encodeHttpDatagram } from "../../../src/wire/http_datagram.ts";
 import { eventually } from "../../support/eventually.ts";
+import { encodeHttpDatagram } from "../../wire/encode_http_datagram.ts";
 import { GET_FIELDS, headersFrame } from "../../wire/h3/support.ts";
 import { echo, readAll, TestServer } from "../support.ts";
 import { connectRaw, writeBidi, writeUni } from "./raw_peer.ts";

@@ -1,6 +1,10 @@
 import assert from "node:assert/strict";
 import { SILENT_LOGGER } from "../../../src/base/log.ts";
-import type { ServerRequest, WebTransportSession } from "../../../src/dataplane/carrier.ts";
+import {
+  DATAGRAM_HEADROOM,
+  type ServerRequest,
+  type WebTransportSession,
+} from "../../../src/dataplane/carrier.ts";
 import { QuicDialer } from "../../../src/io/quic/dialer.ts";
 import { MessageDecoder } from "../../../src/wire/h3/message_decoder.ts";
 import { encodeWebTransportSignal } from "../../../src/wire/h3/stream_signal.ts";
@@ -64,29 +68,40 @@ Deno.test("many streams at once keep their bytes apart", async () => {
 
 Deno.test("datagrams cross a session both ways", async () => {
   await using pair = await connectSession();
-  const largest = pair.client.maxDatagramSize;
-  assert.ok(largest > 1000);
+  assert.ok(pair.client.datagrams.maxSize > 1000);
   for (const [from, to] of [[pair.client, pair.server], [pair.server, pair.client]] as const) {
-    const received = first(to.datagrams());
-    await from.sendDatagram(pattern(1000));
+    const received = nextDatagram(to);
+    assert.equal(send(from, pattern(1000)), true);
     assert.deepEqual(await received, pattern(1000));
   }
 });
 
-Deno.test("datagrams nobody reads are dropped, the oldest first", async () => {
+Deno.test("datagrams nobody takes are dropped", async () => {
   await using pair = await connectSession();
   // A stream's echo, sent behind them, shows that they have arrived; loopback keeps their order.
   const stream = await pair.client.openStream();
   const echoing = first(pair.server.incomingStreams()).then(echo);
   for (let i = 0; i < 300; i++) {
-    await pair.client.sendDatagram(Uint8Array.of(i >> 8, i & 0xff));
+    send(pair.client, Uint8Array.of(i >> 8, i & 0xff));
     await stream.write(Uint8Array.of(1));
     await stream.read();
   }
   await stream.closeWrite();
   await echoing;
-  const [high = 0, low = 0] = await first(pair.server.datagrams());
-  assert.ok(high * 256 + low >= 300 - 256, `${high * 256 + low}`);
+  const received = nextDatagram(pair.server);
+  send(pair.client, Uint8Array.of(7));
+  assert.deepEqual([...await received], [7]);
+});
+
+Deno.test("a session that ended sends no datagrams and takes none", async () => {
+  await using pair = await connectSession();
+  pair.client.datagrams.receive(() => assert.fail("A closed session got a datagram"));
+  await pair.client.close(0, "");
+  assert.equal(pair.client.datagrams.maxSize, 0);
+  assert.equal(send(pair.client, Uint8Array.of(1)), false);
+  await pair.client.datagrams.writable();
+  send(pair.server, Uint8Array.of(1));
+  await pair.server.closed;
 });
 
 for (const closer of ["client", "server"] as const) {
@@ -130,8 +145,9 @@ Deno.test("two sessions of one connection do not mix", async () => {
     "two",
   ]);
   await one.close(0, "");
-  await two.sendDatagram(Uint8Array.of(2));
-  assert.deepEqual([...await first(sessions[1]!.datagrams())], [2]);
+  const received = nextDatagram(sessions[1]!);
+  send(two, Uint8Array.of(2));
+  assert.deepEqual([...await received], [2]);
 });
 
 Deno.test("a refused session rejects with the status", async () => {
@@ -187,7 +203,7 @@ Deno.test("a peer that allowed no datagrams is sent none [RFC9297-2.1.1]", async
   const sent = Promise.withResolvers<void>();
   await using server = await TestServer.quic(async (request) => {
     const session = await request.connection.acceptWebTransport(request);
-    await session.sendDatagram(Uint8Array.of(1));
+    assert.equal(send(session, Uint8Array.of(1)), false);
     sent.resolve();
     await session.close(0, "");
   });
@@ -239,6 +255,16 @@ async function connectSession(): Promise<SessionPair> {
   const client = await connection.connectWebTransport(SESSION);
   const { session, request } = await accepted.promise;
   return { client, server: session, request, [Symbol.asyncDispose]: () => server[Symbol.asyncDispose]() };
+}
+
+function send(session: WebTransportSession, payload: Uint8Array): boolean {
+  const buffer = new Uint8Array(DATAGRAM_HEADROOM + payload.length);
+  buffer.set(payload, DATAGRAM_HEADROOM);
+  return session.datagrams.send(buffer, DATAGRAM_HEADROOM, buffer.length);
+}
+
+function nextDatagram(session: WebTransportSession): Promise<Uint8Array> {
+  return new Promise((resolve) => session.datagrams.receive(resolve));
 }
 
 async function first<T>(items: AsyncIterable<T>): Promise<T> {
