@@ -22,14 +22,46 @@ const Service = z.string().min(1).max(253);
 const EndToEndSetting = z.enum(["required", "optional"]);
 const Identities = z.array(z.string().startsWith("spiffe://").max(2048)).readonly();
 
-const ViewDialSchema = z.object({ service: Service, endToEnd: EndToEndSetting, bind: Identities });
-const ViewBindSchema = z.object({ service: Service, endToEnd: EndToEndSetting, dial: Identities });
+/** Data of a service's config; its reader judges the shape, and takes a newer one for none. */
+const Data = z.record(z.string().max(64), z.unknown()).readonly();
+const IdleTimeout = z.int().min(1).max(86_400);
+
+const ViewDialSchema = z.object({
+  service: Service,
+  endToEnd: EndToEndSetting,
+  bind: Identities,
+  /** The last 16 bits of its virtual addresses. */
+  index: z.int().min(1).max(0xffff).exactOptional(),
+  /** `intercept.v1`. */
+  intercept: Data.exactOptional(),
+  /** Seconds. */
+  idleTimeout: IdleTimeout.exactOptional(),
+});
+const ViewBindSchema = z.object({
+  service: Service,
+  endToEnd: EndToEndSetting,
+  dial: Identities,
+  /** `host.v1`. */
+  host: Data.exactOptional(),
+  /** Seconds. */
+  idleTimeout: IdleTimeout.exactOptional(),
+});
+
+/** How services appear on machines: the zone of their names, and the pools of their addresses. */
+const ServicesSchema = z.object({
+  zone: z.string().regex(
+    /^(?=.{1,200}$)(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z](?:[a-z0-9-]{0,61}[a-z0-9])?$/,
+  ),
+  ipv4: z.string().max(18),
+  ipv6: z.string().max(43),
+}).readonly();
 
 const HEAD = {
   rev: z.int().nonnegative(),
   sub: z.string(),
   iat: z.int(),
   exp: z.int(),
+  services: ServicesSchema.exactOptional(),
 };
 const ViewSchema = z.object({
   ...HEAD,

@@ -6,7 +6,8 @@ import { sleep } from "../../base/async.ts";
 import { errorMessage } from "../../base/errors.ts";
 import type { Logger } from "../../base/log.ts";
 import type { PolicySnapshot } from "../../core/policy/snapshot.ts";
-import { type RightsView, sameRights, ViewCompiler } from "../../core/policy/view_compiler.ts";
+import { type RightsView, sameRights } from "../../core/policy/rights_view.ts";
+import { ViewCompiler } from "../../core/policy/view_compiler.ts";
 import type { Authority } from "../../identity/authority.ts";
 import { signView } from "../../identity/view.ts";
 

@@ -3,6 +3,9 @@
  * and Bind policies that join the two. Shapes follow OpenZiti's service policies. Plain data, already validated.
  */
 
+import type { Host } from "../service/host.ts";
+import type { Intercept } from "../service/intercept.ts";
+
 /** Attributes given to one identity, or to every identity of one name. */
 export interface PolicyIdentity {
   /**
@@ -25,7 +28,18 @@ export interface PolicyService {
   /** Attributes without the leading `#`. */
   readonly roleAttributes: readonly string[];
   readonly endToEnd: EndToEnd;
+  /** Its number within the network's pools; absent: one that follows from its name. */
+  readonly index?: number;
+  /** How it appears to agents; absent: under its own name, with every port. */
+  readonly intercept?: Intercept;
+  /** Where connectors that may host it carry its flows; absent: only where their own configs say so. */
+  readonly host?: Host;
+  /** Seconds after which a UDP flow that carries nothing ends; {@linkcode DEFAULT_IDLE_TIMEOUT} when absent. */
+  readonly idleTimeout?: number;
 }
+
+/** Seconds after which a UDP flow that carries nothing ends, where nobody says otherwise. */
+export const DEFAULT_IDLE_TIMEOUT = 120;
 
 /** What a policy allows: reaching a service, or offering it. */
 export type PolicyType = "Dial" | "Bind";

@@ -5,6 +5,7 @@
 import type { Decision, DenyReason } from "./decision.ts";
 import type { PolicyDocument, PolicyService, PolicyType, ServicePolicy } from "./document.ts";
 import { type IdentityIndex, indexIdentities } from "./identity_index.ts";
+import { assignIndexes } from "../service/virtual_address.ts";
 import { ALL_ROLE, type Entity, firstCommon, type PolicySet, RoleMatcher } from "./role_matcher.ts";
 
 /** Identities whose rights one snapshot remembers. */
@@ -75,6 +76,7 @@ export class PolicyRules {
   readonly bind: RightTable;
   readonly #source: Pick<PolicyDocument, "services" | "servicePolicies">;
   #serviceNames: readonly string[] | undefined;
+  #indexes: ReadonlyMap<string, number> | undefined;
 
   constructor(document: Pick<PolicyDocument, "services" | "servicePolicies">) {
     this.#source = document;
@@ -86,6 +88,11 @@ export class PolicyRules {
   /** Sorted. */
   get serviceNames(): readonly string[] {
     return this.#serviceNames ??= [...this.services.keys()].sort();
+  }
+
+  /** The number of each service within the network's pools. */
+  get indexes(): ReadonlyMap<string, number> {
+    return this.#indexes ??= assignIndexes([...this.services.values()]);
   }
 
   /** Whether these are the rules of a document, told by its lists being the very same. */

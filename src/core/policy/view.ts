@@ -1,7 +1,9 @@
 /** The part of a policy that one identity needs to enforce it by itself: what it may Dial and Bind, with whom. */
 
+import type { ServiceNetworkText } from "../service/service_network.ts";
 import type { PolicySnapshot } from "./snapshot.ts";
-import { type RightsView, ViewCompiler } from "./view_compiler.ts";
+import type { RightsView } from "./rights_view.ts";
+import { ViewCompiler } from "./view_compiler.ts";
 
 /** The claims of a signed view. `iat` and `exp` are seconds since the epoch. */
 export interface ViewClaims extends RightsView {
@@ -9,6 +11,8 @@ export interface ViewClaims extends RightsView {
   readonly sub: string;
   readonly iat: number;
   readonly exp: number;
+  /** How services appear on machines; absent in networks that say nothing of it. */
+  readonly services?: ServiceNetworkText;
 }
 
 /** What views depend on besides the policy. */
@@ -20,6 +24,7 @@ export interface ViewOptions {
   readonly ttl: number;
   /** SPIFFE IDs that may appear as peers: those declared and those connected. */
   readonly knownIdentities: Iterable<string>;
+  readonly services?: ServiceNetworkText;
 }
 
 /**
@@ -34,5 +39,6 @@ export function createViewCompiler(
   compiler.update(snapshot, { known: options.knownIdentities, changed: "all" });
   const iat = Math.floor(options.now / 1000);
   const exp = Math.floor((options.now + options.ttl) / 1000);
-  return (id) => ({ rev: options.revision, sub: id, iat, exp, ...compiler.rightsOf(id) });
+  const head = { iat, exp, ...(options.services !== undefined && { services: options.services }) };
+  return (id) => ({ rev: options.revision, sub: id, ...head, ...compiler.rightsOf(id) });
 }

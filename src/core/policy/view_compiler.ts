@@ -4,31 +4,9 @@
  * does not touch stays the same object.
  */
 
-import type { EndToEnd } from "./document.ts";
+import { type RightsView, toViewBind, toViewDial, type ViewBind, type ViewDial } from "./rights_view.ts";
 import type { PolicySet } from "./role_matcher.ts";
 import type { PolicyRules, PolicySnapshot, SelectedBy } from "./snapshot.ts";
-
-/** A service the subject may Dial, and who may Bind it. */
-export interface ViewDial {
-  readonly service: string;
-  readonly endToEnd: EndToEnd;
-  /** SPIFFE IDs, sorted. */
-  readonly bind: readonly string[];
-}
-
-/** A service the subject may Bind, and who may Dial it. */
-export interface ViewBind {
-  readonly service: string;
-  readonly endToEnd: EndToEnd;
-  /** SPIFFE IDs, sorted. */
-  readonly dial: readonly string[];
-}
-
-/** What one identity may do and with whom; sorted by service. Shared between identities: never change it. */
-export interface RightsView {
-  readonly dial: readonly ViewDial[];
-  readonly bind: readonly ViewBind[];
-}
 
 /** What the rights of identities depend on besides the policy. */
 export interface CompilerUpdate {
@@ -156,13 +134,11 @@ export class ViewCompiler {
       const dialSet = rules.dial.selecting(service)!;
       const bindSet = rules.bind.selecting(service)!;
       if (intersects(subject.dial, dialSet)) {
-        const { endToEnd } = rules.services.get(service)!;
-        dial.push({ service, endToEnd, bind: this.#binders.of(bindSet) });
+        dial.push(toViewDial(service, { rules, bind: this.#binders.of(bindSet) }));
         addAll(bindersMask, bindSet);
       }
       if (intersects(subject.bind, bindSet)) {
-        const { endToEnd } = rules.services.get(service)!;
-        bind.push({ service, endToEnd, dial: this.#diallers.of(dialSet) });
+        bind.push(toViewBind(service, { rules, dial: this.#diallers.of(dialSet) }));
         addAll(diallersMask, dialSet);
       }
     }
@@ -170,14 +146,6 @@ export class ViewCompiler {
     subject.diallersMask = diallersMask;
     return { dial, bind };
   }
-}
-
-/** Whether two views grant the same; cheap where they share lists. */
-export function sameRights(a: RightsView, b: RightsView): boolean {
-  if (a === b) return true;
-  return a.dial.length === b.dial.length && a.bind.length === b.bind.length &&
-    a.dial.every((entry, index) => sameEntry(entry, { ...b.dial[index]!, peers: b.dial[index]!.bind })) &&
-    a.bind.every((entry, index) => sameEntry(entry, { ...b.bind[index]!, peers: b.bind[index]!.dial }));
 }
 
 const NO_RIGHTS: RightsView = { dial: [], bind: [] };
@@ -274,19 +242,4 @@ function* indexesOf(set: PolicySet): Iterable<number> {
       yield word * 32 + 31 - Math.clz32(rest & -rest);
     }
   }
-}
-
-interface Peers {
-  readonly service: string;
-  readonly endToEnd: EndToEnd;
-}
-
-function sameEntry(
-  a: Peers & { readonly bind?: readonly string[]; readonly dial?: readonly string[] },
-  b: Peers & { readonly peers: readonly string[] },
-): boolean {
-  const peers = a.bind ?? a.dial!;
-  return a.service === b.service && a.endToEnd === b.endToEnd &&
-    (peers === b.peers ||
-      peers.length === b.peers.length && peers.every((id, index) => id === b.peers[index]));
 }

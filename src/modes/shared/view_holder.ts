@@ -10,8 +10,17 @@
 import { withSignal } from "../../base/async.ts";
 import { errorCode, errorMessage } from "../../base/errors.ts";
 import type { Logger } from "../../base/log.ts";
+import type { DialableService, ServiceNetwork } from "../../core/service/catalogue.ts";
 import type { Identity } from "../../identity/identity_file.ts";
 import { verifyView, type View } from "../../identity/view.ts";
+import {
+  type BindableService,
+  byAge,
+  joinBindable,
+  joinDialable,
+  networkOf,
+  type ServiceRights,
+} from "./view_services.ts";
 
 /** What a holder needs. */
 export interface ViewHolderOptions {
@@ -64,6 +73,23 @@ export class ViewHolder {
     return this.#rights().bind.get(service)?.isPlainAllowed ?? false;
   }
 
+  /** All services we may dial, sorted by name; the same list until something changes. */
+  dialable(): readonly DialableService[] {
+    const rights = this.#rights();
+    return rights.dialable ??= joinDialable(rights);
+  }
+
+  /** All services we may offer, sorted by name; the same list until something changes. */
+  bindable(): readonly BindableService[] {
+    const rights = this.#rights();
+    return rights.bindable ??= joinBindable(rights);
+  }
+
+  /** How services appear on machines, as the views in force say; undefined where they say nothing. */
+  get network(): ServiceNetwork | undefined {
+    return this.#rights().network;
+  }
+
   /** Verifies a relay's view and takes it if it is newer; refuses (and logs) what does not verify. */
   async accept(jws: string, relay: string): Promise<void> {
     const { logger } = this.#options;
@@ -76,7 +102,7 @@ export class ViewHolder {
     }
     const held = this.#views.get(relay);
     // Two verifications may overlap, and one revision may be signed several times: the newer view stays.
-    if (held !== undefined && age(view, held.view) < 0) return;
+    if (held !== undefined && byAge(view, held.view) < 0) return;
     clearTimeout(held?.expiry);
     const expiry = setTimeout(
       () => this.#changed(),
@@ -164,6 +190,8 @@ export class ViewHolder {
     if (this.#known !== undefined && this.#known.until > Date.now()) return this.#known;
     const views = this.#inForce();
     this.#known = {
+      views,
+      network: networkOf(views),
       isValid: views.length > 0,
       // Without a view there is nothing to outlive: the next one that comes clears what is known.
       until: Math.min(...views.map(({ exp }) => exp * 1_000)),
@@ -177,18 +205,13 @@ export class ViewHolder {
     const now = Date.now();
     const held = [...this.#views.values()];
     if (this.#options.identity().network !== undefined) {
-      const newest = held.map(({ view }) => view).sort(age).at(-1);
+      const newest = held.map(({ view }) => view).sort(byAge).at(-1);
       return newest !== undefined && newest.exp * 1_000 > now ? [newest] : [];
     }
     const valid = held.filter(({ view }) => view.exp * 1_000 > now);
     const connected = valid.filter(({ isConnected }) => isConnected);
     return (connected.length > 0 ? connected : valid).map(({ view }) => view);
   }
-}
-
-/** Orders views of one authority: negative where the first is the older one. */
-function age(first: View, second: View): number {
-  return first.rev - second.rev || first.iat - second.iat || first.exp - second.exp;
 }
 
 /** Joins what several views say of each service. */
@@ -210,18 +233,17 @@ function index(
   return services;
 }
 
-interface ServiceRights {
-  /** SPIFFE IDs of those at the other end. */
-  readonly peers: ReadonlySet<string>;
-  readonly isPlainAllowed: boolean;
-}
-
 interface Rights {
+  /** Those in force. */
+  readonly views: readonly View[];
+  readonly network: ServiceNetwork | undefined;
   readonly isValid: boolean;
   /** Milliseconds since the epoch at which the first view in force ends. */
   readonly until: number;
   readonly dial: ReadonlyMap<string, ServiceRights>;
   readonly bind: ReadonlyMap<string, ServiceRights>;
+  dialable?: readonly DialableService[];
+  bindable?: readonly BindableService[];
 }
 
 interface HeldView {

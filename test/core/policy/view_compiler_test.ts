@@ -4,7 +4,8 @@ import assert from "node:assert/strict";
 import fc from "fast-check";
 import type { PolicyDocument, PolicyIdentity } from "../../../src/core/policy/document.ts";
 import { compilePolicy, type PolicySnapshot } from "../../../src/core/policy/snapshot.ts";
-import { type RightsView, sameRights, ViewCompiler } from "../../../src/core/policy/view_compiler.ts";
+import { type RightsView, sameRights } from "../../../src/core/policy/rights_view.ts";
+import { ViewCompiler } from "../../../src/core/policy/view_compiler.ts";
 
 const IDS = Array.from({ length: 8 }, (_, i) => `spiffe://d/agent/a${i}`);
 const ATTRIBUTES = ["p", "q", "r"];
@@ -96,7 +97,30 @@ Deno.test("rights that a change does not touch stay the same object", () => {
 });
 
 Deno.test("sameRights() tells apart what differs in one service, setting or peer", () => {
-  const entry = { service: "s", endToEnd: "required", bind: ["a"] } as const;
+  const intercept = {
+    addresses: ["s.example"],
+    portRanges: [{ low: 1, high: 2 }],
+    protocols: ["tcp"],
+  } as const;
+  const entry = {
+    service: "s",
+    endToEnd: "required",
+    bind: ["a"],
+    index: 20,
+    intercept,
+    idleTimeout: 30,
+  } as const;
+  const host = { protocol: "tcp", address: "h", port: 1 } as const;
+  const offered = { service: "s", endToEnd: "required", dial: [], host } as const;
+  assert.ok(
+    sameRights({ dial: [], bind: [offered] }, { dial: [], bind: [{ ...offered, host: { ...host } }] }),
+  );
+  assert.ok(
+    !sameRights({ dial: [], bind: [offered] }, {
+      dial: [],
+      bind: [{ ...offered, host: { ...host, port: 2 } }],
+    }),
+  );
   const view: RightsView = { dial: [entry], bind: [] };
   assert.ok(sameRights(view, { dial: [{ ...entry, bind: ["a"] }], bind: [] }));
   for (
@@ -105,6 +129,9 @@ Deno.test("sameRights() tells apart what differs in one service, setting or peer
       { dial: [{ ...entry, service: "t" }], bind: [] },
       { dial: [{ ...entry, endToEnd: "optional" as const }], bind: [] },
       { dial: [{ ...entry, bind: ["b"] }], bind: [] },
+      { dial: [{ ...entry, index: 21 }], bind: [] },
+      { dial: [{ ...entry, idleTimeout: 31 }], bind: [] },
+      { dial: [{ ...entry, intercept: { ...intercept, protocols: ["udp"] as const } }], bind: [] },
       { dial: [{ ...entry, bind: ["a", "b"] }], bind: [] },
       { dial: [entry], bind: [{ service: "s", endToEnd: "required" as const, dial: [] }] },
     ]
@@ -132,6 +159,7 @@ function check(compiler: ViewCompiler, policy: PolicySnapshot): void {
         service,
         endToEnd: policy.service(service)!.endToEnd,
         bind: may("mayBind", service),
+        index: policy.rules.indexes.get(service),
       })),
       bind: policy.serviceNames.filter((service) => may("mayBind", service).includes(id)).map((service) => ({
         service,

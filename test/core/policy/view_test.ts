@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import type { PolicyDocument } from "../../../src/core/policy/document.ts";
 import { compilePolicy } from "../../../src/core/policy/snapshot.ts";
+import { preferredIndex } from "../../../src/core/service/virtual_address.ts";
 import { createViewCompiler, type ViewOptions } from "../../../src/core/policy/view.ts";
 
 const ALICE = "spiffe://d/agent/alice";
@@ -11,6 +12,14 @@ const H1 = "spiffe://d/connector/h1";
 const H2 = "spiffe://d/connector/h2";
 const RELAY = "spiffe://d/relay/r";
 
+const WEB = {
+  addresses: ["web.example"],
+  portRanges: [{ low: 80, high: 80 }],
+  protocols: ["tcp" as const],
+};
+const HOST = { protocol: "tcp" as const, address: "127.0.0.1", port: 8080 };
+const SERVICES = { zone: "d.internal", ipv4: "10.101.0.0/16", ipv6: "fd00::/64" };
+
 const DOCUMENT: PolicyDocument = {
   identities: [
     { name: "alice", roleAttributes: ["users"] },
@@ -18,8 +27,8 @@ const DOCUMENT: PolicyDocument = {
     { name: "connector/h2", roleAttributes: ["hosts"] },
   ],
   services: [
-    { name: "web", roleAttributes: [], endToEnd: "optional" },
-    { name: "db", roleAttributes: [], endToEnd: "required" },
+    { name: "web", roleAttributes: [], endToEnd: "optional", index: 99, intercept: WEB, host: HOST },
+    { name: "db", roleAttributes: [], endToEnd: "required", idleTimeout: 30 },
   ],
   servicePolicies: [
     { name: "1", type: "Dial", identityRoles: ["#users"], serviceRoles: ["@web", "@db"], semantic: "AnyOf" },
@@ -34,6 +43,7 @@ const OPTIONS: ViewOptions = {
   revision: 7,
   now: 1_700_000_000_999,
   ttl: 3_600_000,
+  services: SERVICES,
   knownIdentities: [H2, BOB, ALICE, H1, RELAY, H1],
 };
 
@@ -43,9 +53,10 @@ Deno.test("a dialler's view lists its services, each with who may bind it", () =
     sub: ALICE,
     iat: 1_700_000_000,
     exp: 1_700_003_600,
+    services: SERVICES,
     dial: [
-      { service: "db", endToEnd: "required", bind: [H1] },
-      { service: "web", endToEnd: "optional", bind: [H1, H2] },
+      { service: "db", endToEnd: "required", bind: [H1], index: preferredIndex("db"), idleTimeout: 30 },
+      { service: "web", endToEnd: "optional", bind: [H1, H2], index: 99, intercept: WEB },
     ],
     bind: [],
   });
@@ -55,14 +66,20 @@ Deno.test("a binder's view lists its services, each with who may dial it", () =>
   const view = createViewCompiler(SNAPSHOT, OPTIONS)(H1);
   assert.deepEqual(view.dial, []);
   assert.deepEqual(view.bind, [
-    { service: "db", endToEnd: "required", dial: [ALICE] },
-    { service: "web", endToEnd: "optional", dial: [ALICE, BOB] },
+    { service: "db", endToEnd: "required", dial: [ALICE], idleTimeout: 30 },
+    { service: "web", endToEnd: "optional", dial: [ALICE, BOB], host: HOST },
   ]);
 });
 
 Deno.test("a view neither names services its subject has no right on, nor peers that are not known", () => {
   const bob = createViewCompiler(SNAPSHOT, { ...OPTIONS, knownIdentities: [H2] })(BOB);
-  assert.deepEqual(bob.dial, [{ service: "web", endToEnd: "optional", bind: [H2] }]);
+  assert.deepEqual(bob.dial, [{
+    service: "web",
+    endToEnd: "optional",
+    bind: [H2],
+    index: 99,
+    intercept: WEB,
+  }]);
   assert.ok(!JSON.stringify(bob).includes("db"));
 });
 
