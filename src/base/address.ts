@@ -30,6 +30,17 @@ export type Upstream =
   | { readonly kind: "tcp"; readonly hostname: string; readonly port: number }
   | { readonly kind: "unix"; readonly path: string };
 
+/** Where a connector sends datagrams to. */
+export interface UdpUpstream extends HostPort {
+  readonly kind: "udp";
+}
+
+/** Reads `udp://host:port`; throws `SyntaxError` naming the value. */
+export function parseUdpUpstream(text: string): UdpUpstream {
+  if (text.startsWith("udp://")) return { kind: "udp", ...parseHostPort(text.slice("udp://".length)) };
+  throw new SyntaxError(`Cannot read upstream ${JSON.stringify(text)}: expected udp://host:port`);
+}
+
 /** Reads `tcp://host:port` or `unix:/path`; throws `SyntaxError` naming the value. */
 export function parseUpstream(text: string): Upstream {
   if (text.startsWith("unix:/")) return { kind: "unix", path: text.slice("unix:".length) };

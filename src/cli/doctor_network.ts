@@ -2,7 +2,7 @@
  * What `ginnel doctor --config` looks at on the network: the way to every relay and to every upstream.
  */
 
-import { formatHostPort, type Upstream } from "../base/address.ts";
+import { formatHostPort, type UdpUpstream, type Upstream } from "../base/address.ts";
 import { errorMessage } from "../base/errors.ts";
 import type { Identity } from "../identity/identity_file.ts";
 import { probeRelay, probeUpstream } from "../modes/doctor/probe_network.ts";
@@ -52,8 +52,11 @@ async function tryCarrier(relay: RelayAddress, carrier: Carrier, identity: Ident
   }
 }
 
-async function tryUpstream(service: string, upstream: Upstream): Promise<Finding[]> {
+async function tryUpstream(service: string, upstream: Upstream | UdpUpstream): Promise<Finding[]> {
   const subject = `service ${service}`;
+  if (upstream.kind === "udp") {
+    return [{ verdict: "ok", subject, text: "upstream takes datagrams: not tried" }];
+  }
   try {
     await probeUpstream(upstream);
     return [{ verdict: "ok", subject, text: "upstream accepts connections" }];

@@ -13,6 +13,14 @@ export type BindResult =
   | { readonly ok: true }
   | { readonly ok: false; readonly reason: "services_per_connector" | "connectors_per_service" };
 
+/** How much one connector of a service is preferred to another. */
+export interface TerminatorRank {
+  /** `required` before `default` before `failed`, whatever they cost. */
+  readonly precedence: "required" | "default" | "failed";
+  /** From 0 to 65535; counts as if that many flows more were open. */
+  readonly cost: number;
+}
+
 /** A connector that could take a flow. */
 export interface Candidate {
   readonly connectorKey: string;
@@ -20,6 +28,11 @@ export interface Candidate {
   readonly identity: string;
   /** Live flows through this connector, over all its services. */
   readonly flows: number;
+}
+
+/** How a binding is. */
+export interface BindingState extends TerminatorRank {
+  readonly healthy: boolean;
 }
 
 /** A service offered over one connection. */
@@ -60,24 +73,24 @@ export class ServiceRegistry {
     this.#limits = limits;
   }
 
-  /** Adds a binding, healthy until {@linkcode setHealth} says otherwise; one that is there stays as it is. */
+  /** Adds a binding, healthy until {@linkcode setState} says otherwise; one that is there stays as it is. */
   bind(connectorKey: string, identity: string, service: string): BindResult {
     const connector = this.#connectors.get(connectorKey) ??
-      { key: connectorKey, identity, healthy: new Map(), flows: 0, lastFlow: 0 };
+      { key: connectorKey, identity, bound: new Map(), flows: 0, lastFlow: 0 };
     if (connector.identity !== identity) {
       throw new TypeError(
         `Cannot bind as ${identity}: connection ${connectorKey} belongs to ${connector.identity}`,
       );
     }
-    if (connector.healthy.has(service)) return { ok: true };
-    if (connector.healthy.size >= this.#limits.maxServicesPerConnector) {
+    if (connector.bound.has(service)) return { ok: true };
+    if (connector.bound.size >= this.#limits.maxServicesPerConnector) {
       return { ok: false, reason: "services_per_connector" };
     }
     const offering = this.#services.get(service) ?? new Map<string, Connector>();
     if (offering.size >= this.#limits.maxConnectorsPerService) {
       return { ok: false, reason: "connectors_per_service" };
     }
-    connector.healthy.set(service, true);
+    connector.bound.set(service, NEW);
     offering.set(connectorKey, connector);
     this.#connectors.set(connectorKey, connector);
     this.#services.set(service, offering);
@@ -86,34 +99,42 @@ export class ServiceRegistry {
 
   /** Removes a binding; its live flows go on. Returns whether it was there. */
   unbind(connectorKey: string, service: string): boolean {
-    const removed = this.#connectors.get(connectorKey)?.healthy.delete(service) ?? false;
+    const removed = this.#connectors.get(connectorKey)?.bound.delete(service) ?? false;
     if (removed) this.#withdraw(connectorKey, service);
     return removed;
   }
 
-  /** Marks a binding; unhealthy ones take no new flows. Returns whether the binding exists. */
-  setHealth(connectorKey: string, service: string, healthy: boolean): boolean {
+  /** Says how a binding is; unhealthy ones take no new flows. Returns whether the binding exists. */
+  setState(connectorKey: string, service: string, state: BindingState): boolean {
     const connector = this.#connectors.get(connectorKey);
-    if (connector === undefined || !connector.healthy.has(service)) return false;
-    connector.healthy.set(service, healthy);
+    if (connector === undefined || !connector.bound.has(service)) return false;
+    connector.bound.set(service, state);
     return true;
   }
 
   /** Forgets a connection; its live flows stay until each is ended. Returns the services it offered. */
   drop(connectorKey: string): readonly string[] {
-    const services = [...this.#connectors.get(connectorKey)?.healthy.keys() ?? []];
+    const services = [...this.#connectors.get(connectorKey)?.bound.keys() ?? []];
     for (const service of services) this.#withdraw(connectorKey, service);
     this.#connectors.delete(connectorKey);
     return services;
   }
 
-  /** Healthy connectors of a service: least flows first, then the one whose last flow started longest ago. */
+  /**
+   * Healthy connectors of a service: by precedence, then least cost and flows together, then the one whose last flow
+   * started longest ago.
+   */
   candidates(service: string, options: { readonly exclude?: ReadonlySet<string> } = {}): Candidate[] {
     const { exclude } = options;
     return [...this.#services.get(service)?.values() ?? []]
-      .filter((connector) => connector.healthy.get(service) === true && !exclude?.has(connector.key))
-      .sort((a, b) => a.flows - b.flows || a.lastFlow - b.lastFlow)
-      .map(({ key, identity, flows }) => ({ connectorKey: key, identity, flows }));
+      .map((connector) => ({ connector, state: connector.bound.get(service)! }))
+      .filter(({ connector, state }) => state.healthy && !exclude?.has(connector.key))
+      .sort((a, b) =>
+        PRECEDENCE[a.state.precedence] - PRECEDENCE[b.state.precedence] ||
+        a.state.cost + a.connector.flows - b.state.cost - b.connector.flows ||
+        a.connector.lastFlow - b.connector.lastFlow
+      )
+      .map(({ connector: { key, identity, flows } }) => ({ connectorKey: key, identity, flows }));
   }
 
   /** Counts a flow against its caller and its connector. */
@@ -122,7 +143,7 @@ export class ServiceRegistry {
   ): FlowStart {
     const { caller, service, connectorKey } = start;
     const connector = this.#connectors.get(connectorKey);
-    if (connector === undefined || !connector.healthy.has(service)) return { ok: false, reason: "not_bound" };
+    if (connector === undefined || !connector.bound.has(service)) return { ok: false, reason: "not_bound" };
     const open = this.#flowsOfCaller.get(caller) ?? 0;
     if (open >= this.#limits.maxFlowsPerIdentity) return { ok: false, reason: "flows_per_identity" };
     const flow = { id: ++this.#lastFlow, caller, service, connectorKey, connector: connector.identity };
@@ -151,9 +172,9 @@ export class ServiceRegistry {
 
   /** Every binding: for status output, and to find those a new policy takes away. */
   *bindings(): Generator<Binding> {
-    for (const { key, identity, healthy } of this.#connectors.values()) {
-      for (const [service, isHealthy] of healthy) {
-        yield { connectorKey: key, identity, service, healthy: isHealthy };
+    for (const { key, identity, bound } of this.#connectors.values()) {
+      for (const [service, { healthy }] of bound) {
+        yield { connectorKey: key, identity, service, healthy };
       }
     }
   }
@@ -165,12 +186,20 @@ export class ServiceRegistry {
   }
 }
 
+const NEW: BindingState = { healthy: true, precedence: "default", cost: 0 };
+
+const PRECEDENCE: Readonly<Record<TerminatorRank["precedence"], number>> = {
+  required: 0,
+  default: 1,
+  failed: 2,
+};
+
 /** One connection of a connector; flows keep it alive after it was dropped. */
 interface Connector {
   readonly key: string;
   readonly identity: string;
-  /** Bound services and whether each is healthy. */
-  readonly healthy: Map<string, boolean>;
+  /** Bound services and how each is. */
+  readonly bound: Map<string, BindingState>;
   flows: number;
   /** Id of the flow it took last, 0 before the first. */
   lastFlow: number;

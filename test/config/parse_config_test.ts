@@ -203,12 +203,27 @@ const TABLE: [what: string, config: unknown, ...lines: string[]][] = [
   [
     "an upstream of another kind",
     { ...CONNECTOR, services: [{ ...SERVICE, upstream: "http://x/" }] },
-    'services[0].upstream = "http://x/": not an upstream: write tcp://host:port or unix:/absolute/path',
+    'services[0].upstream = "http://x/": not an upstream: write tcp://host:port, udp://host:port or unix:/absolute/path',
   ],
   [
     "an upstream by relative path",
     { ...CONNECTOR, services: [{ ...SERVICE, upstream: "unix:x" }] },
-    'services[0].upstream = "unix:x": not an upstream: write tcp://host:port or unix:/absolute/path',
+    'services[0].upstream = "unix:x": not an upstream: write tcp://host:port, udp://host:port or unix:/absolute/path',
+  ],
+  [
+    "an upstream of datagrams on port 0",
+    { ...CONNECTOR, services: [{ ...SERVICE, upstream: "udp://x:0" }] },
+    'services[0].upstream = "udp://x:0": port 0 cannot be dialled',
+  ],
+  [
+    "a check of an upstream of datagrams",
+    { ...CONNECTOR, services: [{ ...SERVICE, upstream: "udp://x:1", healthCheck: { kind: "tcp" } }] },
+    "services[0].healthCheck = {…}: a udp upstream cannot be checked",
+  ],
+  [
+    "hosting everywhere",
+    { ...CONNECTOR, hosting: { allow: ["*"] } },
+    'hosting.allow[0] = "*": not a destination: write 10.0.0.0/8, db.example, *.example or [::1], with :PORT or :LOW-HIGH where only those ports are meant',
   ],
   [
     "a path for a TCP check",

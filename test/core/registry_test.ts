@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import fc from "fast-check";
-import { ServiceRegistry } from "../../src/core/registry.ts";
+import { type BindingState, ServiceRegistry, type TerminatorRank } from "../../src/core/registry.ts";
 
 const LIMITS = { maxFlowsPerIdentity: 3, maxServicesPerConnector: 2, maxConnectorsPerService: 2 };
 const WIDE = { maxFlowsPerIdentity: 100, maxServicesPerConnector: 100, maxConnectorsPerService: 100 };
@@ -13,6 +13,10 @@ const ALICE = "spiffe://d/agent/alice";
 function keys(registry: ServiceRegistry, service: string, exclude?: string[]): string[] {
   const options = exclude === undefined ? {} : { exclude: new Set(exclude) };
   return registry.candidates(service, options).map(({ connectorKey }) => connectorKey);
+}
+
+function state(healthy: boolean, rank: Partial<TerminatorRank> = {}): BindingState {
+  return { healthy, precedence: "default", cost: 0, ...rank };
 }
 
 function start(registry: ServiceRegistry, connectorKey: string, caller = ALICE): number {
@@ -63,19 +67,32 @@ Deno.test("candidates() leaves out the excluded, the unhealthy and the unbound",
   const registry = new ServiceRegistry(WIDE);
   for (const key of ["c1", "c2", "c3"]) registry.bind(key, key, "web");
   assert.deepEqual(keys(registry, "web", ["c1"]), ["c2", "c3"]);
-  assert.ok(registry.setHealth("c2", "web", false));
+  assert.ok(registry.setState("c2", "web", state(false)));
   assert.deepEqual(keys(registry, "web"), ["c1", "c3"]);
-  assert.ok(registry.setHealth("c2", "web", true));
+  assert.ok(registry.setState("c2", "web", state(true)));
   assert.deepEqual(keys(registry, "web"), ["c1", "c2", "c3"]);
   assert.ok(registry.unbind("c1", "web"));
   assert.deepEqual(keys(registry, "web"), ["c2", "c3"]);
   assert.deepEqual(keys(registry, "web", ["c2", "c3"]), []);
 });
 
+Deno.test("precedence comes before cost, and a cost counts as that many flows", () => {
+  const registry = new ServiceRegistry(WIDE);
+  for (const key of ["c1", "c2", "c3", "c4"]) registry.bind(key, key, "web");
+  registry.setState("c1", "web", state(true, { precedence: "failed" }));
+  registry.setState("c2", "web", state(true, { cost: 2 }));
+  registry.setState("c4", "web", state(true, { precedence: "required", cost: 65_535 }));
+  assert.deepEqual(keys(registry, "web"), ["c4", "c3", "c2", "c1"]);
+  for (let i = 0; i < 3; i++) start(registry, "c3");
+  assert.deepEqual(keys(registry, "web"), ["c4", "c2", "c3", "c1"]);
+  registry.setState("c4", "web", state(false, { precedence: "required" }));
+  assert.deepEqual(keys(registry, "web"), ["c2", "c3", "c1"]);
+});
+
 Deno.test("binding again neither doubles a binding nor heals it", () => {
   const registry = new ServiceRegistry(LIMITS);
   registry.bind("c1", H1, "web");
-  registry.setHealth("c1", "web", false);
+  registry.setState("c1", "web", state(false));
   assert.deepEqual(registry.bind("c1", H1, "web"), { ok: true });
   assert.deepEqual([...registry.bindings()], [
     { connectorKey: "c1", identity: H1, service: "web", healthy: false },
@@ -114,8 +131,8 @@ Deno.test("what is not bound cannot be unbound, marked, dropped or given flows",
   registry.bind("c1", H1, "web");
   assert.equal(registry.unbind("c1", "db"), false);
   assert.equal(registry.unbind("c2", "web"), false);
-  assert.equal(registry.setHealth("c1", "db", true), false);
-  assert.equal(registry.setHealth("c2", "web", true), false);
+  assert.equal(registry.setState("c1", "db", state(true)), false);
+  assert.equal(registry.setState("c2", "web", state(true)), false);
   assert.deepEqual(registry.drop("c2"), []);
   for (const start of [{ service: "db", connectorKey: "c1" }, { service: "web", connectorKey: "c2" }]) {
     assert.deepEqual(registry.startFlow({ caller: ALICE, ...start }), { ok: false, reason: "not_bound" });
@@ -164,7 +181,16 @@ Deno.test("any sequence of operations agrees with a naive model", () => {
   const step = fc.oneof(
     fc.record({ do: fc.constant("bind" as const), key, service }),
     fc.record({ do: fc.constant("unbind" as const), key, service }),
-    fc.record({ do: fc.constant("health" as const), key, service, healthy: fc.boolean() }),
+    fc.record({
+      do: fc.constant("state" as const),
+      key,
+      service,
+      state: fc.record({
+        healthy: fc.boolean(),
+        cost: fc.nat(3),
+        precedence: fc.constantFrom("required", "default", "failed"),
+      }),
+    }),
     fc.record({ do: fc.constant("drop" as const), key }),
     fc.record({ do: fc.constant("start" as const), key, service, caller }),
     fc.record({ do: fc.constant("end" as const), nth: fc.nat(9) }),
@@ -172,7 +198,7 @@ Deno.test("any sequence of operations agrees with a naive model", () => {
   fc.assert(
     fc.property(fc.array(step, { maxLength: 60, size: "max" }), (steps) => {
       const registry = new ServiceRegistry(LIMITS);
-      let bindings: { key: string; service: string; healthy: boolean }[] = [];
+      let bindings: { key: string; service: string; state: BindingState }[] = [];
       let flows: { id: number; caller: string; key: string; generation: number }[] = [];
       const generations = new Map<string, number>();
       const lastStart = new Map<string, number>();
@@ -190,7 +216,7 @@ Deno.test("any sequence of operations agrees with a naive model", () => {
                 offering.length < LIMITS.maxConnectorsPerService);
             assert.equal(registry.bind(operation.key, operation.key, operation.service).ok, ok);
             if (ok && !known) {
-              bindings.push({ key: operation.key, service: operation.service, healthy: true });
+              bindings.push({ key: operation.key, service: operation.service, state: state(true) });
             }
             break;
           }
@@ -200,13 +226,13 @@ Deno.test("any sequence of operations agrees with a naive model", () => {
             bindings = bindings.filter((binding) => binding !== known);
             break;
           }
-          case "health": {
+          case "state": {
             const known = find(operation.key, operation.service);
             assert.equal(
-              registry.setHealth(operation.key, operation.service, operation.healthy),
+              registry.setState(operation.key, operation.service, operation.state),
               known !== undefined,
             );
-            if (known !== undefined) known.healthy = operation.healthy;
+            if (known !== undefined) known.state = operation.state;
             break;
           }
           case "drop":
@@ -246,13 +272,15 @@ Deno.test("any sequence of operations agrees with a naive model", () => {
         for (const wanted of ["web", "db", "mail"]) {
           const load = (name: string) =>
             flows.filter((flow) => flow.key === name && flow.generation === generation(name)).length;
-          const expected = bindings.filter((binding) => binding.service === wanted && binding.healthy)
+          const expected = bindings.filter((binding) => binding.service === wanted && binding.state.healthy)
             .map((binding) => ({
               key: binding.key,
               flows: load(binding.key),
               last: lastStart.get(binding.key) ?? 0,
+              order: ["required", "default", "failed"].indexOf(binding.state.precedence),
+              burden: load(binding.key) + binding.state.cost,
             }))
-            .sort((a, b) => a.flows - b.flows || a.last - b.last);
+            .sort((a, b) => a.order - b.order || a.burden - b.burden || a.last - b.last);
           const found = registry.candidates(wanted);
           assert.deepEqual(found.map(({ flows }) => flows), expected.map(({ flows }) => flows));
           assert.deepEqual(found.map(({ connectorKey }) => connectorKey), expected.map(({ key }) => key));

@@ -4,7 +4,14 @@
  */
 
 import { z } from "zod";
-import { type HostPort, parseHostPort, parseUpstream, type Upstream } from "../../base/address.ts";
+import {
+  type HostPort,
+  parseHostPort,
+  parseUdpUpstream,
+  parseUpstream,
+  type UdpUpstream,
+  type Upstream,
+} from "../../base/address.ts";
 import { LOG_LEVELS } from "../../base/log.ts";
 import { serviceNameFault } from "../../core/service_name.ts";
 
@@ -43,15 +50,18 @@ export const dialAddress = z.string().transform((text, context): HostPort => {
   return address.port === 0 ? refuse(context, "port 0 cannot be dialled") : address;
 }).meta({ type_name: "host:port" });
 
-/** `tcp://host:port` or `unix:/path`. */
-export const upstream = z.string().transform((text, context): Upstream => {
+/** `tcp://host:port`, `udp://host:port` or `unix:/path`. */
+export const upstream = z.string().transform((text, context): Upstream | UdpUpstream => {
   try {
-    const parsed = parseUpstream(text);
-    return parsed.kind === "tcp" && parsed.port === 0 ? refuse(context, "port 0 cannot be dialled") : parsed;
+    const parsed = text.startsWith("udp:") ? parseUdpUpstream(text) : parseUpstream(text);
+    return parsed.kind !== "unix" && parsed.port === 0 ? refuse(context, "port 0 cannot be dialled") : parsed;
   } catch {
-    return refuse(context, "not an upstream: write tcp://host:port or unix:/absolute/path");
+    return refuse(
+      context,
+      "not an upstream: write tcp://host:port, udp://host:port or unix:/absolute/path",
+    );
   }
-}).meta({ type_name: "tcp://host:port or unix:/path" });
+}).meta({ type_name: "tcp://host:port, udp://host:port or unix:/path" });
 
 /** `host:port` or `unix:/path`. */
 export const healthAddress = z.string().transform((text, context): HealthAddress => {

@@ -1,6 +1,7 @@
 /** Config of mode `connector`. */
 
 import { z } from "zod";
+import { type AllowedDestination, parseDestination } from "../../core/service/destinations.ts";
 import {
   carrier,
   duration,
@@ -34,15 +35,24 @@ const service = z.strictObject({
   upstream: upstream.describe("Where flows are piped to."),
   healthCheck: healthCheck.exactOptional().describe("While it fails, the service takes no new flows."),
   maxFlows: z.int().min(1).max(1_000_000).default(1_024).describe("Flows open to this upstream at once."),
+}).superRefine(({ upstream, healthCheck }, context) => {
+  if (upstream.kind !== "udp" || healthCheck === undefined) return;
+  context.addIssue({ code: "custom", path: ["healthCheck"], message: "a udp upstream cannot be checked" });
 });
 
-const hosting = z.strictObject({
-  allow: z.array(
-    z.string().regex(
-      /^[a-zA-Z0-9*][a-zA-Z0-9*._:\/-]{0,254}$|^\[[0-9a-fA-F:.]+\](?::[0-9-]+)?$/,
+const destination = z.string().max(280).transform((text, context): AllowedDestination => {
+  const parsed = parseDestination(text);
+  if (parsed !== undefined) return parsed;
+  context.addIssue({
+    code: "custom",
+    message:
       "not a destination: write 10.0.0.0/8, db.example, *.example or [::1], with :PORT or :LOW-HIGH where only those ports are meant",
-    ),
-  ).min(1, "name at least one destination").max(256).describe(
+  });
+  return z.NEVER;
+}).meta({ type_name: "destination" });
+
+const hosting = z.strictObject({
+  allow: z.array(destination).min(1, "name at least one destination").max(256).describe(
     "Addresses, prefixes, names and `*.` wildcards, each with `:PORT` or `:LOW-HIGH` if need be, to which the network's `host.v1` configs may lead.",
   ),
 }).describe(

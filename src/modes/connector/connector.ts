@@ -10,7 +10,7 @@ import type { ModeContext, Running } from "../running.ts";
 import { Node } from "../shared/node.ts";
 import { FlowServer } from "./flow_server.ts";
 import { RelayLink } from "./relay_link.ts";
-import { OfferedService } from "./services.ts";
+import { ConfiguredService } from "./services.ts";
 
 /** Seconds that running flows get after a stop was asked for. */
 const DRAIN_SECONDS = 30;
@@ -44,7 +44,9 @@ class Connector implements Running {
     this.#node = node;
     this.#health = health;
     const { logger } = node;
-    const services = new Map(config.services.map((service) => [service.name, new OfferedService(service)]));
+    const services = new Map(
+      config.services.map((service) => [service.name, new ConfiguredService(service)]),
+    );
     this.#flows = new FlowServer({
       identity: () => node.identity,
       trust: () => node.trust(),
@@ -78,7 +80,7 @@ class Connector implements Running {
       void service.watch({
         signal: this.#stop.signal,
         logger,
-        onChange: () => this.#links.forEach((link) => link.healthChanged(service)),
+        onChange: () => this.#links.forEach((link) => link.standingChanged(service)),
       });
     }
     logger.info("connector_started", { connector: node.identity.id.uri, services: [...services.keys()] });

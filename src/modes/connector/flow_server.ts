@@ -4,12 +4,14 @@
  * certificate.
  */
 
-import { withDeadline } from "../../base/async.ts";
+import { DeadlineError, withDeadline } from "../../base/async.ts";
 import type { ByteChannel } from "../../base/channel.ts";
 import { errorMessage } from "../../base/errors.ts";
 import type { Logger } from "../../base/log.ts";
+import type { FlowWish } from "../../core/service/host_target.ts";
 import { FlowRefusedError, type ResetReason } from "../../dataplane/errors.ts";
-import { acceptFlow, type FlowDecision } from "../../dataplane/flow.ts";
+import { acceptFlow } from "../../dataplane/flow.ts";
+import type { FlowDecision } from "../../dataplane/flow_opening.ts";
 import { acceptSession } from "../../dataplane/session.ts";
 import { SessionTable } from "../../dataplane/session_table.ts";
 import type { SessionTrust } from "../../dataplane/session_trust.ts";
@@ -21,7 +23,7 @@ import { type FlowHeader, flowHeaderSchema } from "../../wire/control/messages.t
 import { readFirstMessage } from "../shared/message_channel.ts";
 import { prefixedChannel } from "../shared/prefixed_channel.ts";
 import type { ViewHolder } from "../shared/view_holder.ts";
-import type { OfferedService } from "./services.ts";
+import type { CallerWish, OfferedService } from "./services.ts";
 
 /** What serving flows needs. */
 export interface FlowServerOptions {
@@ -133,7 +135,7 @@ export class FlowServer {
         },
         findSession: (id) => this.#sessions.find(id),
         authorize: (open) => this.#decide(open.caller, open.service),
-        dial: (_open, signal) => dialForFlow(service, signal),
+        dial: (open, signal) => dialForFlow(service, open, signal),
         signal,
       }));
     await this.#carry(accepted.channel, accepted.upstream, {
@@ -147,10 +149,10 @@ export class FlowServer {
     if (!optional || !this.#allows(header.caller, service.name)) return await answer(channel, 403);
     let upstream: ByteChannel;
     try {
-      upstream = await service.dial();
+      upstream = await withDeadline(OPENING_TIMEOUT_MS, (signal) => service.dial(header, signal));
     } catch (error) {
       this.#options.logger.info("upstream_failed", { service: service.name, detail: errorMessage(error) });
-      return await answer(channel, upstreamReason(error) === "upstream-timeout" ? 504 : 502);
+      return await answer(channel, plainStatus(upstreamReason(error)));
     }
     await channel.write(encodeMessage({ status: 200 }));
     await this.#carry(channel, upstream, { caller: header.caller, service: service.name });
@@ -212,15 +214,28 @@ async function answer(channel: ByteChannel, status: number): Promise<void> {
   await channel.closeWrite();
 }
 
-async function dialForFlow(service: OfferedService, signal: AbortSignal): Promise<ByteChannel> {
+// deno-lint-ignore ginnel/few-parameters -- what acceptFlow hands over, and whom it is meant for
+async function dialForFlow(
+  service: OfferedService,
+  wish: CallerWish,
+  signal: AbortSignal,
+): Promise<ByteChannel> {
   try {
-    return await service.dial(signal);
+    return await service.dial(wish, signal);
   } catch (error) {
     throw new FlowRefusedError(upstreamReason(error), errorMessage(error), { cause: error });
   }
 }
 
+function plainStatus(reason: ResetReason): number {
+  if (reason === "denied") return 403;
+  return reason === "upstream-timeout" ? 504 : 502;
+}
+
 function upstreamReason(error: unknown): ResetReason {
+  if (error instanceof FlowRefusedError) return error.reason;
+  // Only the limit on the opening as a whole ends a dial so.
+  if (error instanceof DeadlineError) return "upstream-timeout";
   if (!(error instanceof DialError)) return "internal";
   switch (error.code) {
     case "ERR_UPSTREAM_REFUSED":

@@ -23,13 +23,16 @@ export interface RelayLinkOptions {
   readonly client: () => RelayClient;
   /** Tells this process apart from others of the same identity. */
   readonly instance: string;
+  /** Those offered now; tell the link of changes by {@linkcode RelayLink.offer} and {@linkcode RelayLink.withdraw}. */
   readonly services: ReadonlyMap<string, OfferedService>;
   readonly flows: FlowServer;
+  /** Told when the relay has accepted a service. */
+  readonly onBound?: (service: string) => void;
   readonly logger: Logger;
 }
 
-/** Services named in one message. */
-const BIND_BATCH = 64;
+/** Services named in one message: with the longest names it is just short enough. */
+const BIND_BATCH = 48;
 
 /** TLS connections kept parked at a relay: as many flows start fast at once; about 60 KB each at the relay. */
 const PARKED = 8;
@@ -68,10 +71,9 @@ export class RelayLink {
     void this.#followControl(control, session);
     void this.#serveStreams(session);
     session.closed.then(({ reason }) => connection.close(H3_NO_ERROR, reason || "session ended"));
-    const bindings = this.#bindings();
-    for (let start = 0; start < bindings.length; start += BIND_BATCH) {
-      await this.#control.send({ type: "bind", services: bindings.slice(start, start + BIND_BATCH) });
-    }
+    await Promise.all(
+      bindMessages([...this.#options.services.values()]).map((bind) => this.#control!.send(bind)),
+    );
     void this.#keepParked(connection);
   }
 
@@ -81,21 +83,26 @@ export class RelayLink {
   }
 
   /** Tells the relay how a service is. */
-  healthChanged(service: OfferedService): void {
-    this.#tell({ type: "health", service: service.name, healthy: service.isHealthy });
+  standingChanged(service: OfferedService): void {
+    this.#tell({ type: "health", service: service.name, ...service.standing });
+  }
+
+  /** Offers services that were not there when the session began. */
+  offer(services: readonly OfferedService[]): void {
+    for (const bind of bindMessages(services)) this.#tell(bind);
+  }
+
+  /** Offers services no longer; running flows go on. */
+  withdraw(names: readonly string[]): void {
+    for (const name of names) this.#bound.delete(name);
+    for (let start = 0; start < names.length; start += BIND_BATCH) {
+      this.#tell({ type: "unbind", services: names.slice(start, start + BIND_BATCH) });
+    }
   }
 
   /** Asks the relay for no more flows. */
   drain(seconds: number): void {
     this.#tell({ type: "drain", seconds });
-  }
-
-  #bindings(): { name: string; protocol: "tcp"; healthy: boolean }[] {
-    return [...this.#options.services.values()].map((service) => ({
-      name: service.name,
-      protocol: "tcp",
-      healthy: service.isHealthy,
-    }));
   }
 
   #tell(message: ControlMessage): void {
@@ -135,6 +142,7 @@ export class RelayLink {
     const { service, ok } = message;
     if (ok) {
       this.#bound.add(service);
+      this.#options.onBound?.(service);
       logger.info("service_bound", { relay: client().name, service });
     } else {
       this.#bound.delete(service);
@@ -208,4 +216,16 @@ export class RelayLink {
   #doubt(): void {
     void this.#options.client().check();
   }
+}
+
+function bindMessages(services: readonly OfferedService[]): ControlMessage[] {
+  const messages: ControlMessage[] = [];
+  for (let start = 0; start < services.length; start += BIND_BATCH) {
+    messages.push({
+      type: "bind",
+      services: services.slice(start, start + BIND_BATCH)
+        .map(({ name, standing }) => ({ name, protocol: "tcp" as const, ...standing })),
+    });
+  }
+  return messages;
 }

@@ -7,9 +7,10 @@ import type { ByteChannel } from "../../base/channel.ts";
 import { errorMessage } from "../../base/errors.ts";
 import { DeadlineError } from "../../base/async.ts";
 import type { Logger } from "../../base/log.ts";
-import type { ServiceRegistry } from "../../core/registry.ts";
+import type { BindingState, ServiceRegistry } from "../../core/registry.ts";
 import type { PolicySnapshot } from "../../core/policy/snapshot.ts";
 import type { WebTransportSession } from "../../dataplane/carrier.ts";
+import { FlowDatagrams } from "../../dataplane/flow_datagrams.ts";
 import type { SpiffeId } from "../../identity/spiffe_id.ts";
 import { encodeMessage } from "../../wire/control/framing.ts";
 import {
@@ -54,8 +55,10 @@ export class ConnectorLink {
   readonly key: string;
   readonly instance: string;
   readonly id: SpiffeId;
+  /** The datagrams of its flows: of this session only, so that no connector reaches another's flows. */
+  readonly datagrams: FlowDatagrams;
   readonly #options: ConnectorLinkOptions;
-  readonly #wanted = new Map<string, { healthy: boolean; bound: boolean }>();
+  readonly #wanted = new Map<string, { state: BindingState; bound: boolean }>();
   readonly #parked: ParkedChannel[] = [];
   #control: MessageWriter | undefined;
 
@@ -63,6 +66,7 @@ export class ConnectorLink {
     this.key = options.key;
     this.instance = options.instance;
     this.id = options.id;
+    this.datagrams = new FlowDatagrams(options.session.datagrams);
     this.#options = options;
   }
 
@@ -89,7 +93,9 @@ export class ConnectorLink {
 
   /** Opens a stream to the connector, sends `header` and waits `timeout` milliseconds for its answer. */
   async open(header: FlowHeader, options: { readonly timeout: number }): Promise<OpenedStream> {
-    const channel = this.#parked.shift()?.take() ?? await this.#options.session.openStream();
+    // Parked connections are for bulk: of datagrams only those that are too large travel on the stream.
+    const parked = header.protocol === "tcp" ? this.#parked.shift() : undefined;
+    const channel = parked?.take() ?? await this.#options.session.openStream();
     let late: DeadlineError | undefined;
     // Aborting the channel ends the wait, so that no signal is needed for each flow.
     const timer = setTimeout(() => {
@@ -119,9 +125,9 @@ export class ConnectorLink {
 
   /** Applies a new policy: takes bindings away or gives them, and tells the connector. */
   policyChanged(): void {
-    for (const [service, state] of this.#wanted) {
+    for (const [service, { bound }] of this.#wanted) {
       const allowed = this.#options.snapshot().mayBind(this.id.uri, service).verdict === "allow";
-      if (allowed !== state.bound) this.#bind(service);
+      if (allowed !== bound) this.#bind(service);
     }
   }
 
@@ -155,12 +161,12 @@ export class ConnectorLink {
     const { registry } = this.#options;
     switch (message.type) {
       case "bind":
-        for (const { name, healthy } of message.services) {
+        for (const { name, ...said } of message.services) {
           if (!this.#wanted.has(name) && this.#wanted.size >= this.#options.maxServices) {
             this.#tell({ type: "bound", service: name, ok: false, reason: "services_per_connector" });
             continue;
           }
-          this.#wanted.set(name, { healthy, bound: false });
+          this.#wanted.set(name, { state: stateOf(said), bound: false });
           this.#bind(name);
         }
         return;
@@ -171,9 +177,10 @@ export class ConnectorLink {
         }
         return this.#tellBound();
       case "health": {
-        const state = this.#wanted.get(message.service);
-        if (state !== undefined) state.healthy = message.healthy;
-        registry.setHealth(this.key, message.service, message.healthy);
+        const wanted = this.#wanted.get(message.service);
+        if (wanted === undefined) return;
+        wanted.state = stateOf(message);
+        registry.setState(this.key, message.service, wanted.state);
         return;
       }
       case "drain":
@@ -190,11 +197,11 @@ export class ConnectorLink {
 
   #bind(service: string): void {
     const { registry, snapshot, onDenied, logger } = this.#options;
-    const state = this.#wanted.get(service)!;
+    const wanted = this.#wanted.get(service)!;
     const decision = snapshot().mayBind(this.id.uri, service);
     if (decision.verdict === "deny") {
       registry.unbind(this.key, service);
-      state.bound = false;
+      wanted.bound = false;
       logger.warn("bind_denied", { connector: this.id.uri, service, reason: decision.reason });
       onDenied(service, decision.reason);
       this.#tellBound();
@@ -205,8 +212,8 @@ export class ConnectorLink {
       logger.warn("bind_refused", { connector: this.id.uri, service, reason: result.reason });
       return this.#tell({ type: "bound", service, ok: false, reason: result.reason });
     }
-    state.bound = true;
-    registry.setHealth(this.key, service, state.healthy);
+    wanted.bound = true;
+    registry.setState(this.key, service, wanted.state);
     logger.info("service_bound", { connector: this.id.uri, service });
     this.#tellBound();
     this.#tell({ type: "bound", service, ok: true });
@@ -224,6 +231,17 @@ export class ConnectorLink {
       });
     });
   }
+}
+
+/** What a connector said of one of its services. */
+function stateOf(
+  said: {
+    readonly healthy: boolean;
+    readonly cost?: number | undefined;
+    readonly precedence?: BindingState["precedence"] | undefined;
+  },
+): BindingState {
+  return { healthy: said.healthy, cost: said.cost ?? 0, precedence: said.precedence ?? "default" };
 }
 
 interface ParkedChannel {

@@ -17,17 +17,24 @@ const spiffeId = z.string().max(2048).regex(/^spiffe:\/\/[a-z0-9._-]{1,255}(?:\/
 const flowId = z.string().refine((text) => /^(?:0|[1-9][0-9]{0,19})$/.test(text) && BigInt(text) < 2n ** 64n);
 /** Text for logs and people. */
 const reason = z.string().max(256);
+/** How a relay prefers one connector of a service to another; what an older connector leaves out is the default. */
+const rank = {
+  cost: z.int().min(0).max(65_535).optional(),
+  precedence: z.enum(["required", "default", "failed"]).optional(),
+};
 const drain = z.object({ type: z.literal("drain"), seconds: z.int().min(0).max(MAX_DRAIN_SECONDS) });
 
 const controlMessages = [
   z.object({
     type: z.literal("bind"),
-    services: z.array(z.object({ name: serviceName, protocol: z.literal("tcp"), healthy: z.boolean() }))
+    services: z.array(
+      z.object({ name: serviceName, protocol: z.literal("tcp"), healthy: z.boolean(), ...rank }),
+    )
       .min(1).max(MAX_SERVICES),
   }),
   z.object({ type: z.literal("bound"), service: serviceName, ok: z.boolean(), reason: reason.optional() }),
   z.object({ type: z.literal("unbind"), services: z.array(serviceName).min(1).max(MAX_SERVICES) }),
-  z.object({ type: z.literal("health"), service: serviceName, healthy: z.boolean() }),
+  z.object({ type: z.literal("health"), service: serviceName, healthy: z.boolean(), ...rank }),
   drain,
 ] as const;
 
@@ -61,7 +68,9 @@ export const flowHeaderSchema = z.object({
   flow: flowId,
   service: serviceName.optional(),
   port: z.int().min(1).max(MAX_PORT).optional(),
-  protocol: z.literal("tcp"),
+  protocol: z.enum(["tcp", "udp", "icmp"]),
+  /** Of a flow of datagrams: bytes of the largest payload that reaches the caller as a datagram; 0: none does. */
+  maxDatagram: z.int().min(0).max(65_535).optional(),
   /** The SPIFFE ID of the agent, as the relay knows it. */
   caller: spiffeId,
   /** Whether the flow's bytes are sealed records. */

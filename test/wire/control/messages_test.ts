@@ -22,10 +22,15 @@ Deno.test("control messages of every kind are read as they were written", () => 
   for (
     const message of [
       { type: "bind", services: [{ name: "rtmx-sync", protocol: "tcp", healthy: true }] },
+      {
+        type: "bind",
+        services: [{ name: "web", protocol: "tcp", healthy: true, cost: 65_535, precedence: "required" }],
+      },
       { type: "bound", service: "rtmx-sync", ok: true },
       { type: "bound", service: "rtmx-sync", ok: false, reason: "no policy" },
       { type: "unbind", services: ["claude-api.ziti"] },
       { type: "health", service: "rtmx-sync", healthy: false },
+      { type: "health", service: "rtmx-sync", healthy: true, cost: 0, precedence: "failed" },
       { type: "drain", seconds: 30 },
     ]
   ) assert.deepEqual(controlMessageSchema.parse(message), message);
@@ -57,6 +62,9 @@ Deno.test("control messages one fault away from a good one are refused", () => {
       { type: "bind", services: [{ name: "RTMX", protocol: "tcp", healthy: true }] },
       { type: "bind", services: [{ name: "a b", protocol: "tcp", healthy: true }] },
       { type: "bind", services: [{ name: "", protocol: "tcp", healthy: true }] },
+      { type: "bind", services: [{ name: "x", protocol: "tcp", healthy: true, cost: 65_536 }] },
+      { type: "health", service: "x", healthy: true, cost: -1 },
+      { type: "health", service: "x", healthy: true, precedence: "first" },
       { type: "bound", service: "x" },
       { type: "unbind", services: "x" },
       { type: "health", service: "x", healthy: "yes" },
