@@ -31,6 +31,7 @@ const EMPTY = new Uint8Array(0);
 const LABEL_SECRET = "ginnel-e2e/1 secret";
 const LABEL_SESSION_ID = utf8("ginnel-e2e/1 session id");
 const LABEL_FLOW = utf8("ginnel-e2e/1 flow");
+const LABEL_DATAGRAM = utf8("ginnel-e2e/1 datagram");
 
 /** What goes into a session's secret, exchanged inside its TLS connection. */
 export interface SessionSecretInput {
@@ -53,18 +54,30 @@ export function deriveSessionId(secret: Uint8Array): Uint8Array<ArrayBuffer> {
   return expand(secret, { info: LABEL_SESSION_ID, length: SESSION_ID_LENGTH });
 }
 
-/** Derives both directions' keys of flow `flowId`, seen from `role`. */
-export function deriveFlowKeys(
-  secret: Uint8Array,
-  options: { readonly flowId: bigint; readonly role: "agent" | "connector" },
-): FlowKeys {
-  const info = new Uint8Array(LABEL_FLOW.length + 8);
-  info.set(LABEL_FLOW);
-  new DataView(info.buffer).setBigUint64(LABEL_FLOW.length, options.flowId);
+/** Whose keys to derive. */
+export interface FlowKeyOptions {
+  readonly flowId: bigint;
+  readonly role: "agent" | "connector";
+}
+
+/** Derives both directions' keys of flow `flowId`'s records, seen from `role`. */
+export function deriveFlowKeys(secret: Uint8Array, options: FlowKeyOptions): FlowKeys {
+  return deriveKeys(secret, LABEL_FLOW, options);
+}
+
+/** Derives both directions' keys of flow `flowId`'s datagrams, seen from `role`. */
+export function deriveDatagramKeys(secret: Uint8Array, options: FlowKeyOptions): FlowKeys {
+  return deriveKeys(secret, LABEL_DATAGRAM, options);
+}
+
+function deriveKeys(secret: Uint8Array, label: Uint8Array, { flowId, role }: FlowKeyOptions): FlowKeys {
+  const info = new Uint8Array(label.length + 8);
+  info.set(label);
+  new DataView(info.buffer).setBigUint64(label.length, flowId);
   const block = expand(secret, { info, length: 2 * (KEY_LENGTH + NONCE_LENGTH) });
   const fromAgent = directionKey(block, 0);
   const fromConnector = directionKey(block, KEY_LENGTH + NONCE_LENGTH);
-  return options.role === "agent"
+  return role === "agent"
     ? { send: fromAgent, receive: fromConnector }
     : { send: fromConnector, receive: fromAgent };
 }

@@ -15,6 +15,7 @@
 
 import { z } from "zod";
 import { fromHex, toHex, utf8, utf8Decode } from "../base/bytes.ts";
+import type { FlowProtocol } from "../core/service/catalogue.ts";
 import { DataplaneError } from "./errors.ts";
 import { SESSION_ID_LENGTH } from "./flow_keys.ts";
 
@@ -36,7 +37,9 @@ export interface FlowTarget {
   readonly service: string;
   /** Port the client asked for, where the service cares. */
   readonly port?: number | undefined;
-  readonly protocol: "tcp";
+  readonly protocol: FlowProtocol;
+  /** The name or address asked for, where it is not the service's own; the relay never learns of it. */
+  readonly address?: string | undefined;
 }
 
 /** The authenticated content of OPEN. */
@@ -51,7 +54,8 @@ const OPEN_SCHEMA = z.strictObject({
   flow: z.string().regex(/^(?:0|[1-9][0-9]{0,19})$/),
   service: z.string().min(1).max(255),
   port: z.int().min(1).max(65_535).optional(),
-  protocol: z.literal("tcp"),
+  protocol: z.enum(["tcp", "udp", "icmp"]),
+  address: z.string().min(1).max(255).optional(),
   caller: z.string().min(1).max(2_048),
   connector: z.string().min(1).max(2_048),
 });

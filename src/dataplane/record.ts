@@ -21,6 +21,7 @@ import type { DecipherChaCha20Poly1305 } from "node:crypto";
 import { HEADROOM } from "../base/channel.ts";
 import { DataplaneError } from "./errors.ts";
 import type { DirectionKey } from "./flow_keys.ts";
+import { Nonce } from "./nonce.ts";
 
 /** What a record is for. */
 export const RECORD_TYPE = {
@@ -214,24 +215,6 @@ export class RecordOpener {
     this.#decipher = undefined;
     this.#prefixLength = 0;
     this.#sequence++;
-  }
-}
-
-/** A direction's nonce, rewritten in place for each record. */
-class Nonce {
-  readonly #bytes: Uint8Array;
-  readonly #view: DataView;
-  readonly #base: number;
-
-  constructor(base: Uint8Array) {
-    this.#bytes = base.slice();
-    this.#view = new DataView(this.#bytes.buffer);
-    this.#base = this.#view.getUint32(8);
-  }
-
-  at(sequence: number): Uint8Array {
-    this.#view.setUint32(8, (this.#base ^ sequence) >>> 0);
-    return this.#bytes;
   }
 }
 

@@ -1,5 +1,6 @@
 /**
- * Tells a number seen for the first time from one seen before, within a sliding window of fixed memory.
+ * Tells a number seen for the first time from one seen before, within a sliding window of fixed memory. Numbers, not
+ * bigints: datagrams ask for each of them.
  */
 
 /** Numbers below the highest seen that can still be told apart; older ones count as seen. 512 bytes of memory. */
@@ -8,40 +9,43 @@ export const REPLAY_WINDOW_SIZE = 4_096;
 const WORD_BITS = 32;
 const WORDS = REPLAY_WINDOW_SIZE / WORD_BITS;
 
-/** A sliding replay window over unsigned 64-bit numbers that mostly rise. */
+/** A sliding replay window over safe integers from 0 that mostly rise. */
 export class ReplayWindow {
   readonly #seen = new Uint32Array(WORDS);
   /** Lowest number above all that were seen. */
-  #next = 0n;
+  #next = 0;
+
+  /** Whether `id` would be accepted now. */
+  isFresh(id: number): boolean {
+    if (id >= this.#next) return true;
+    if (this.#next - id > REPLAY_WINDOW_SIZE) return false;
+    return (this.#seen[wordOf(id)]! & maskOf(id)) === 0;
+  }
 
   /** True if `id` was not accepted before; false if it was, or is too old to know. */
-  accept(id: bigint): boolean {
-    if (id >= this.#next) {
-      this.#advance(id);
-    } else if (this.#next - id > BigInt(REPLAY_WINDOW_SIZE)) {
-      return false;
-    }
-    const slot = slotOf(id);
-    const word = this.#seen[slot.word]!;
-    if ((word & slot.mask) !== 0) return false;
-    this.#seen[slot.word] = word | slot.mask;
+  accept(id: number): boolean {
+    if (!this.isFresh(id)) return false;
+    if (id >= this.#next) this.#advance(id);
+    this.#seen[wordOf(id)]! |= maskOf(id);
     return true;
   }
 
-  #advance(id: bigint): void {
-    if (id - this.#next >= BigInt(REPLAY_WINDOW_SIZE)) {
+  #advance(id: number): void {
+    if (id - this.#next >= REPLAY_WINDOW_SIZE) {
       this.#seen.fill(0);
     } else {
       for (let skipped = this.#next; skipped <= id; skipped++) {
-        const slot = slotOf(skipped);
-        this.#seen[slot.word]! &= ~slot.mask;
+        this.#seen[wordOf(skipped)]! &= ~maskOf(skipped);
       }
     }
-    this.#next = id + 1n;
+    this.#next = id + 1;
   }
 }
 
-function slotOf(id: bigint): { readonly word: number; readonly mask: number } {
-  const position = Number(id % BigInt(REPLAY_WINDOW_SIZE));
-  return { word: position >>> 5, mask: 1 << (position & 31) };
+function wordOf(id: number): number {
+  return (id % REPLAY_WINDOW_SIZE) >>> 5;
+}
+
+function maskOf(id: number): number {
+  return 1 << (id % WORD_BITS);
 }

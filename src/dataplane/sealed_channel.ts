@@ -4,9 +4,10 @@
  */
 
 import { type ByteChannel, ChannelResetError } from "../base/channel.ts";
-import { DataplaneError, RESET_REASONS, type ResetReason } from "./errors.ts";
+import { DataplaneError } from "./errors.ts";
 import { type OpenedRecord, RECORD_TYPE } from "./record.ts";
 import type { RecordStream } from "./record_stream.ts";
+import { decodeReset, encodeReset } from "./reset.ts";
 import type { Session } from "./session.ts";
 
 /** What a {@linkcode SealedChannel} is made of. */
@@ -168,16 +169,6 @@ export class SealedChannel implements ByteChannel {
     this.#failure = error;
     this.#forgetSession();
   }
-}
-
-/** Encodes the plaintext of RESET. */
-export function encodeReset(reason: ResetReason): Uint8Array<ArrayBuffer> {
-  return Uint8Array.of(RESET_REASONS.indexOf(reason));
-}
-
-/** Decodes the plaintext of RESET; a reason of a later version reads as "reset". */
-export function decodeReset(record: OpenedRecord): ResetReason {
-  return RESET_REASONS[record.data[0]!] ?? "reset";
 }
 
 function resetByPeer(record: OpenedRecord): ChannelResetError {

@@ -10,7 +10,7 @@ import type { Identity } from "../identity/identity_file.ts";
 import { verifyRenewal } from "../identity/renewal.ts";
 import type { SpiffeId } from "../identity/spiffe_id.ts";
 import { DataplaneError } from "./errors.ts";
-import { deriveFlowKeys, deriveSessionId, type FlowKeys } from "./flow_keys.ts";
+import { deriveDatagramKeys, deriveFlowKeys, deriveSessionId, type FlowKeys } from "./flow_keys.ts";
 import { ReplayWindow } from "./replay_window.ts";
 import {
   type Handshake,
@@ -49,8 +49,10 @@ export interface Session extends AsyncDisposable {
   nextFlowId(): bigint;
   /** The connector's replay window: true at most once for each flow id. */
   acceptFlowId(flowId: bigint): boolean;
-  /** Derives the keys of one flow, seen from our side. */
+  /** Derives the keys of one flow's records, seen from our side. */
   flowKeys(flowId: bigint): FlowKeys;
+  /** Derives the keys of one flow's datagrams, seen from our side. */
+  datagramKeys(flowId: bigint): FlowKeys;
   /** Shows the peer our newer certificate, so that the session outlives the one it was made with. */
   renew(identity: Identity): void;
   /** Trust or the list of what is revoked has changed: ends the session unless its peer would still be let in. */
@@ -151,12 +153,17 @@ class LiveSession implements Session {
   }
 
   acceptFlowId(flowId: bigint): boolean {
-    return !this.isClosed && this.#replayWindow.accept(flowId);
+    // An agent counts from 0: no honest one gets beyond what a number holds.
+    const isCountable = flowId <= BigInt(Number.MAX_SAFE_INTEGER);
+    return !this.isClosed && isCountable && this.#replayWindow.accept(Number(flowId));
   }
 
   flowKeys(flowId: bigint): FlowKeys {
-    if (this.isClosed) throw new DataplaneError("ERR_SESSION_CLOSED", `Session ended: ${this.#closeReason}`);
-    return deriveFlowKeys(this.#parts.secret, { flowId, role: this.role });
+    return deriveFlowKeys(this.#secret(), { flowId, role: this.role });
+  }
+
+  datagramKeys(flowId: bigint): FlowKeys {
+    return deriveDatagramKeys(this.#secret(), { flowId, role: this.role });
   }
 
   renew(identity: Identity): void {
@@ -237,6 +244,11 @@ class LiveSession implements Session {
     socket.end(() => duplex.end());
     // Only a stream that is read reaches its end.
     socket.resume();
+  }
+
+  #secret(): Uint8Array {
+    if (this.isClosed) throw new DataplaneError("ERR_SESSION_CLOSED", `Session ended: ${this.#closeReason}`);
+    return this.#parts.secret;
   }
 
   /** Only renewals may come after the hellos; the end of the stream is the end of the session. */

@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import { createHmac } from "node:crypto";
 import { concat, toHex, utf8 } from "../../src/base/bytes.ts";
 import {
+  deriveDatagramKeys,
   deriveFlowKeys,
   deriveSessionId,
   deriveSessionSecret,
@@ -47,10 +48,21 @@ Deno.test("deriveFlowKeys() is HKDF-SHA256 with the flow id, and mirrors between
   assert.deepEqual(connector, { send: agent.receive, receive: agent.send });
 });
 
-Deno.test("deriveFlowKeys() and deriveSessionId() never yield the same bytes twice", () => {
+Deno.test("deriveDatagramKeys() is HKDF-SHA256 under a label of its own, and mirrors between the ends", () => {
+  const secret = deriveSessionSecret(INPUT);
+  const info = concat([utf8("ginnel-e2e/1 datagram"), Uint8Array.of(0, 0, 0, 0, 0, 0, 0, 7)]);
+  const agent = deriveDatagramKeys(secret, { flowId: 7n, role: "agent" });
+  assert.equal(toHex(concat(parts(agent))), toHex(hkdf(secret, { info, length: 88 })));
+  const connector = deriveDatagramKeys(secret, { flowId: 7n, role: "connector" });
+  assert.deepEqual(connector, { send: agent.receive, receive: agent.send });
+});
+
+Deno.test("The derivations never yield the same bytes twice", () => {
   const secret = deriveSessionSecret(INPUT);
   const all = [0n, 1n, 1n << 32n, (1n << 64n) - 1n].flatMap((flowId) =>
-    parts(deriveFlowKeys(secret, { flowId, role: "agent" })).map(toHex)
+    [deriveFlowKeys, deriveDatagramKeys].flatMap((derive) =>
+      parts(derive(secret, { flowId, role: "agent" })).map(toHex)
+    )
   );
   all.push(toHex(secret), toHex(deriveSessionId(secret)));
   assert.equal(new Set(all).size, all.length);

@@ -47,6 +47,13 @@ Deno.test("decodeOpenHeader() reads what encodeOpenHeader() wrote", () => {
   assert.deepEqual(decodeOpenHeader(encodeOpenHeader({ ...noPort, port: undefined })), noPort);
 });
 
+Deno.test("decodeOpenHeader() reads every protocol, and the address asked for", () => {
+  for (const protocol of ["tcp", "udp", "icmp"] as const) {
+    const header = { ...HEADER, protocol, address: "x".repeat(255) };
+    assert.deepEqual(decodeOpenHeader(encodeOpenHeader(header)), header);
+  }
+});
+
 Deno.test("decodeOpenHeader() refuses OPEN truncated at every byte, and one byte more", () => {
   const bytes = encodeOpenHeader(HEADER);
   for (let length = 0; length < bytes.length; length++) {
@@ -69,7 +76,11 @@ Deno.test("decodeOpenHeader() refuses wrong fields", () => {
     { port: 65_536 },
     { port: 1.5 },
     { port: "80" },
-    { protocol: "udp" },
+    { protocol: "UDP" },
+    { protocol: "sctp" },
+    { address: "" },
+    { address: "x".repeat(256) },
+    { address: 10 },
     { caller: "" },
     { connector: undefined },
     { extra: 1 },
