@@ -34,6 +34,19 @@ export class DeviceWriter {
     this.#batch.add(packet);
   }
 
+  /** What {@linkcode reserve} returns a position in. */
+  get bytes(): Uint8Array<ArrayBuffer> {
+    return this.#batch.bytes;
+  }
+
+  /** Makes room for a packet of at most 65,535 bytes, which the caller writes to {@linkcode bytes} before anything else. */
+  reserve(length: number): number {
+    const start = this.#batch.reserve(length);
+    if (start >= 0) return start;
+    this.flush();
+    return this.#batch.reserve(length);
+  }
+
   /** Hands over what was collected. */
   flush(): void {
     const { count } = this.#batch;

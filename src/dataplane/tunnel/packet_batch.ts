@@ -25,14 +25,21 @@ export class PacketBatch {
 
   /** Copies a packet in; false when there is no room left. */
   add(packet: Uint8Array): boolean {
-    const start = (this.count === 0 ? 0 : this.ends[this.count - 1]!) + PACKET_HEADROOM;
-    const end = start + packet.length;
-    if (this.count === this.starts.length || end > this.bytes.length) return false;
+    const start = this.reserve(packet.length);
+    if (start < 0) return false;
     this.bytes.set(packet, start);
+    return true;
+  }
+
+  /** Makes room for a packet that the caller writes; returns where it begins, or -1 when there is no room left. */
+  reserve(length: number): number {
+    const start = (this.count === 0 ? 0 : this.ends[this.count - 1]!) + PACKET_HEADROOM;
+    const end = start + length;
+    if (this.count === this.starts.length || end > this.bytes.length) return -1;
     this.starts[this.count] = start;
     this.ends[this.count] = end;
     this.count++;
-    return true;
+    return start;
   }
 
   clear(): void {

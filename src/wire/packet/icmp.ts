@@ -15,6 +15,10 @@ export type IcmpError =
   | { readonly kind: "prohibited" }
   /** Nothing leads to its destination. */
   | { readonly kind: "no_route" }
+  /** Its destination does not answer. */
+  | { readonly kind: "host_unreachable" }
+  /** Nobody is at that port of its destination. */
+  | { readonly kind: "port_unreachable" }
   /** It has no hops left. */
   | { readonly kind: "time_exceeded" };
 
@@ -31,6 +35,8 @@ const CODES = {
   packet_too_big: { 4: [3, 4], 6: [2, 0] },
   prohibited: { 4: [3, 13], 6: [1, 1] },
   no_route: { 4: [3, 0], 6: [1, 0] },
+  host_unreachable: { 4: [3, 1], 6: [1, 3] },
+  port_unreachable: { 4: [3, 3], 6: [1, 4] },
   time_exceeded: { 4: [11, 0], 6: [3, 0] },
 } as const;
 
