@@ -52,12 +52,6 @@ export function writeDnsName(text: string): Uint8Array<ArrayBuffer> | undefined 
   return bytes;
 }
 
-/** Whether `name` is `zone` or lies below it. */
-export function isWithinDomain(name: string, zone: string): boolean {
-  return name === zone || (name.length > zone.length && name.endsWith(zone) &&
-    name.charCodeAt(name.length - zone.length - 1) === DOT);
-}
-
 const DOT = 0x2e;
 const BACKSLASH = 0x5c;
 
