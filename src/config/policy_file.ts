@@ -75,7 +75,7 @@ class PolicyJoiner {
       );
       document?.services.forEach((service, index) => {
         const origin = { source, file, path: ["services", index] };
-        if (this.#claim("service", service.name, { ...origin, field: "name" })) this.#services.push(service);
+        this.#addService(service, origin);
       });
       document?.servicePolicies.forEach((policy, index) =>
         this.#addPolicy(policy, { source, file, path: ["servicePolicies", index] })
@@ -88,6 +88,14 @@ class PolicyJoiner {
     const nameIsNew = name === undefined || this.#claim("identity", name, { ...origin, field: "name" });
     const idIsNew = id === undefined || this.#claim("identity", id, { ...origin, field: "id" });
     if (nameIsNew && idIsNew) this.#identities.push(identity);
+  }
+
+  #addService(service: PolicyService, origin: Origin): void {
+    const { name, index } = service;
+    const nameIsNew = this.#claim("service", name, { ...origin, field: "name" });
+    const indexIsNew = index === undefined ||
+      this.#claim("index", String(index), { ...origin, field: "index" });
+    if (nameIsNew && indexIsNew) this.#services.push(service);
   }
 
   #addPolicy(policy: ServicePolicy, origin: Origin): void {

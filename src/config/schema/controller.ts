@@ -3,7 +3,7 @@
 import { z } from "zod";
 import { parseIp } from "../../base/ip.ts";
 import { duration, filePath, healthAddress, listenAddress, log, tlsName } from "./common.ts";
-import { serviceNetworkSchema } from "./services.ts";
+import { refuseOverlap, serviceNetworkSchema } from "./services.ts";
 import { poolFields, refinePools } from "./tunnel.ts";
 
 const database = z.strictObject({
@@ -87,7 +87,7 @@ const settings = {
 };
 
 /** A controller inside a relay. */
-export const embeddedControllerSchema = z.strictObject(settings);
+export const embeddedControllerSchema = z.strictObject(settings).superRefine(refuseOverlap);
 
 /** Schema of the controller's config file. */
 export const controllerSchema = z.strictObject({
@@ -96,7 +96,7 @@ export const controllerSchema = z.strictObject({
   health: healthAddress.nullable().prefault("0.0.0.0:8080")
     .describe("Where `/health` and `/ready` are served without TLS; `null` turns that off."),
   log,
-});
+}).superRefine(refuseOverlap);
 
 /** Settings of a controller, all defaults applied. */
 export type ControllerSettings = z.output<typeof embeddedControllerSchema>;

@@ -1,7 +1,10 @@
 /** Schema of policy files; the shapes and names of roles follow OpenZiti. */
 
 import { z } from "zod";
-import { serviceName } from "./common.ts";
+import { hostSchema } from "../../core/service/host.ts";
+import { interceptSchema } from "../../core/service/intercept.ts";
+import { SERVICE_INDEXES } from "../../core/service/virtual_address.ts";
+import { duration, serviceName } from "./common.ts";
 
 const ATTRIBUTE = String.raw`[^\s#@\x00-\x1f\x7f][^\s\x00-\x1f\x7f]{0,127}`;
 const IDENTITY_NAME = String.raw`(?:(?:connector|agent|user)/)?[A-Za-z0-9._-]{1,63}`;
@@ -49,6 +52,20 @@ const service = z.strictObject({
   endToEnd: z.enum(["required", "optional"]).default("required")
     .describe(
       "`optional` also lets in clients that cannot seal end to end; the relay then sees their traffic.",
+    ),
+  index: z.int().min(SERVICE_INDEXES.first).max(SERVICE_INDEXES.last).exactOptional().describe(
+    "Its number: the last 16 bits of its virtual addresses. Absent: one that follows from its name.",
+  ),
+  intercept: interceptSchema.exactOptional().describe(
+    "`intercept.v1`: further names and addresses under which it appears on users' machines, and its ports.",
+  ),
+  host: hostSchema.exactOptional().describe(
+    "`host.v1`: where connectors that allow it carry its flows.",
+  ),
+  idleTimeout: duration({ min: "5s", max: "1d" })
+    .refine((milliseconds) => milliseconds % 1_000 === 0, { message: "give whole seconds" })
+    .transform((milliseconds) => milliseconds / 1_000).exactOptional().describe(
+      "How long a UDP flow lives that carries nothing; 120s when absent.",
     ),
 });
 

@@ -14,7 +14,7 @@ import {
   unique,
 } from "./common.ts";
 import { type ControllerSettings, embeddedControllerSchema, resolveControllerPaths } from "./controller.ts";
-import { serviceNetworkSchema } from "./services.ts";
+import { refuseOverlap, type ServiceNetworkConfig, serviceNetworkSchema } from "./services.ts";
 import { relayTunnelSchema } from "./tunnel.ts";
 
 const limits = z.strictObject({
@@ -127,6 +127,9 @@ export const relaySchema = z.strictObject({
   if (tunnel !== undefined && tunnel.policy.length === 0) {
     refuse(["tunnel", "policy"], "name at least one egress policy file");
   }
+  if (tunnel !== undefined) {
+    refuseOverlap({ services: config.services ?? serviceNetworkSchema.parse({}), tunnel }, context);
+  }
 });
 
 /** The relay's config, all defaults applied. */
@@ -139,6 +142,7 @@ export type RelaySource =
     readonly identity: string;
     readonly policy: readonly string[];
     readonly authority: z.output<typeof authority>;
+    readonly services: ServiceNetworkConfig;
   }
   | {
     readonly kind: "embedded";
@@ -155,12 +159,18 @@ export type RelaySource =
 
 /** Tells where a relay's rights come from. */
 export function relaySource(config: RelayConfig): RelaySource {
-  const { policy, authority, controller, controllers, identity, name, advertise } = config;
+  const { policy, authority, controller, controllers, identity, name, advertise, services } = config;
   if (controller !== undefined) return { kind: "embedded", controller, name, advertise };
   if (policy === undefined || authority === undefined) {
     return { kind: "remote", identity: identity!, controllers };
   }
-  return { kind: "files", identity: identity!, policy, authority };
+  return {
+    kind: "files",
+    identity: identity!,
+    policy,
+    authority,
+    services: services ?? serviceNetworkSchema.parse({}),
+  };
 }
 
 /** Makes every path of the config absolute. */

@@ -1,6 +1,8 @@
 /** How services appear on users' machines, as the network's authority says: part of its config, and of every view. */
 
 import { z } from "zod";
+import { formatPrefix, type IpPrefix } from "../../base/ip.ts";
+import { overlapOf, serviceNetworkOf } from "../../core/service/service_network.ts";
 import { prefix } from "./tunnel.ts";
 
 /** A service's number is the last 16 bits of its virtual addresses. */
@@ -25,6 +27,28 @@ export const serviceNetworkSchema = z.strictObject({
     "Virtual IPv6 addresses of services, a /64. Absent: one of unique local addresses that follows from the trust domain.",
   ),
 }).prefault({}).describe("How services appear on users' machines.");
+
+/** Adds an issue where the pools of services share addresses with those of tunnels. */
+export function refuseOverlap(
+  { services, tunnel, trustDomain = "" }: {
+    readonly services: ServiceNetworkConfig;
+    readonly tunnel: { readonly ipv4: IpPrefix | null; readonly ipv6?: IpPrefix | null | undefined };
+    readonly trustDomain?: string;
+  },
+  context: z.RefinementCtx,
+): void {
+  // One of the other version is refused where it stands.
+  const ipv6 = tunnel.ipv6?.version === 6 ? tunnel.ipv6 : null;
+  const overlap = overlapOf(serviceNetworkOf(services, trustDomain), [tunnel.ipv4, ipv6]);
+  if (overlap === undefined) return;
+  context.addIssue({
+    code: "custom",
+    path: ["services", `ipv${overlap.pool.version}`],
+    message: `${formatPrefix(overlap.pool)} overlaps the tunnels' ${
+      formatPrefix(overlap.other)
+    }: give another range`,
+  });
+}
 
 /** See {@linkcode serviceNetworkSchema}. */
 export type ServiceNetworkConfig = z.output<typeof serviceNetworkSchema>;

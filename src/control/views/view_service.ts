@@ -8,6 +8,7 @@ import type { Logger } from "../../base/log.ts";
 import type { PolicySnapshot } from "../../core/policy/snapshot.ts";
 import { type RightsView, sameRights } from "../../core/policy/rights_view.ts";
 import { ViewCompiler } from "../../core/policy/view_compiler.ts";
+import type { ServiceNetworkText } from "../../core/service/service_network.ts";
 import type { Authority } from "../../identity/authority.ts";
 import { signView } from "../../identity/view.ts";
 
@@ -17,6 +18,8 @@ export interface ViewServiceOptions {
   readonly authority: () => Authority;
   /** Life of a view in milliseconds. */
   readonly ttl: number;
+  /** How services appear on machines. */
+  readonly services: ServiceNetworkText;
   readonly logger: Logger;
   /** Milliseconds since the epoch. */
   readonly now: () => number;
@@ -166,7 +169,7 @@ export class ViewService implements Disposable {
 
   /** Signs a view unless the one that is out still says what is right; undefined then. */
   #sign(identity: string): Promise<Signed | undefined> | undefined {
-    const { authority, ttl, logger, now } = this.#options;
+    const { authority, ttl, services, logger, now } = this.#options;
     const wanted = this.#wanted.get(identity);
     if (wanted === undefined) return undefined;
     const rights = this.#compiler.rightsOf(identity);
@@ -181,6 +184,7 @@ export class ViewService implements Disposable {
       sub: identity,
       iat: Math.floor(issuedAt / 1000),
       exp: Math.floor((issuedAt + ttl) / 1000),
+      services,
       ...rights,
     };
     return signView({ authority: authority(), view }).then(

@@ -16,31 +16,42 @@ const address = z.string().min(1).max(255).overwrite((text) => {
 });
 
 const listenOptions = z.strictObject({
-  /** What a flow costs here, against other connectors of the service. */
-  cost: z.int().min(0).max(65_535).exactOptional(),
-  precedence: z.enum(["default", "required", "failed"]).exactOptional(),
-  /** Flows at once. */
-  maxConnections: z.int().min(1).max(65_535).exactOptional(),
-  connectTimeoutSeconds: connectTimeoutSeconds.exactOptional(),
+  cost: z.int().min(0).max(65_535).exactOptional().describe(
+    "What a flow costs here: relays prefer connectors where it costs less.",
+  ),
+  precedence: z.enum(["default", "required", "failed"]).exactOptional().describe(
+    "Relays use `failed` only without any `default`, and those only without any `required`.",
+  ),
+  maxConnections: z.int().min(1).max(65_535).exactOptional().describe("Flows at once."),
+  connectTimeoutSeconds: connectTimeoutSeconds.exactOptional().describe(
+    "Seconds that connecting to the upstream may take.",
+  ),
 }).readonly();
 
 /** The data of a `host.v1` config. */
 export const hostSchema = z.strictObject({
-  protocol: protocol.exactOptional(),
-  /** The caller's protocol, one of `allowedProtocols`. */
-  forwardProtocol: z.literal(true).exactOptional(),
-  allowedProtocols: z.array(protocol).min(1).max(2).readonly().exactOptional(),
-  address: address.exactOptional(),
-  /** The name or address the caller asked for, one of `allowedAddresses`. */
-  forwardAddress: z.literal(true).exactOptional(),
-  allowedAddresses: z.array(addressPatternSchema).min(1).max(256).readonly().exactOptional(),
-  port: z.int().min(1).max(65_535).exactOptional(),
-  /** The port the caller asked for, one of `allowedPortRanges`. */
-  forwardPort: z.literal(true).exactOptional(),
-  allowedPortRanges: z.array(portRangeSchema).min(1).max(256).readonly().exactOptional(),
-  portChecks: z.array(portCheckSchema).max(16).readonly().exactOptional(),
-  httpChecks: z.array(httpCheckSchema).max(16).readonly().exactOptional(),
-  listenOptions: listenOptions.exactOptional(),
+  protocol: protocol.exactOptional().describe("What the upstream speaks."),
+  forwardProtocol: z.literal(true).exactOptional().describe("The protocol the caller asks for."),
+  allowedProtocols: z.array(protocol).min(1).max(2).readonly().exactOptional().describe(
+    "Which ones, with `forwardProtocol`.",
+  ),
+  address: address.exactOptional().describe("The upstream's name or address."),
+  forwardAddress: z.literal(true).exactOptional().describe("The name or address the caller asks for."),
+  allowedAddresses: z.array(addressPatternSchema).min(1).max(256).readonly().exactOptional().describe(
+    "Which ones, with `forwardAddress`: names, `*.` wildcards, addresses and prefixes.",
+  ),
+  port: z.int().min(1).max(65_535).exactOptional().describe("The upstream's port."),
+  forwardPort: z.literal(true).exactOptional().describe("The port the caller asks for."),
+  allowedPortRanges: z.array(portRangeSchema).min(1).max(256).readonly().exactOptional().describe(
+    "Which ones, with `forwardPort`.",
+  ),
+  portChecks: z.array(portCheckSchema).max(16).readonly().exactOptional().describe(
+    "Whether the upstream accepts connections.",
+  ),
+  httpChecks: z.array(httpCheckSchema).max(16).readonly().exactOptional().describe(
+    "Whether the upstream answers as it should.",
+  ),
+  listenOptions: listenOptions.exactOptional().describe("How relays choose this connector, and its limits."),
 }).superRefine((host, context) => {
   for (const [fixed, forward, allowed] of PAIRS) {
     const refuse = (field: string, message: string) =>

@@ -13,29 +13,30 @@ function durationText({ min, max }: { readonly min: number; readonly max: number
   });
 }
 
-const interval = durationText({ min: 1_000, max: 3_600_000 });
-const timeout = durationText({ min: 100, max: 60_000 });
+const interval = durationText({ min: 1_000, max: 3_600_000 }).describe("Between two checks, such as `5s`.");
+const timeout = durationText({ min: 100, max: 60_000 }).describe("How long a check may take.");
 
 const checkAction = z.strictObject({
-  trigger: z.enum(["fail", "pass"]),
-  /** How long the checks must have failed, or passed. */
-  duration: durationText({ min: 0, max: 86_400_000 }).exactOptional(),
-  /** How many checks in a row must have failed, or passed; 1 when neither is given. */
-  consecutiveEvents: z.int().min(1).max(1_000).exactOptional(),
+  trigger: z.enum(["fail", "pass"]).describe("What the checks must have done."),
+  duration: durationText({ min: 0, max: 86_400_000 }).exactOptional().describe("For how long."),
+  consecutiveEvents: z.int().min(1).max(1_000).exactOptional().describe(
+    "How many times in a row; 1 when neither is given.",
+  ),
   action: z.string().regex(
     /^(?:mark (?:un)?healthy|(?:increase|decrease) cost (?:0|[1-9][0-9]{0,4}))$/,
     "not an action: write mark unhealthy, mark healthy, increase cost N or decrease cost N",
-  ),
+  ).describe("`mark unhealthy`, `mark healthy`, `increase cost N` or `decrease cost N`."),
 });
 
-const actions = z.array(checkAction).max(20).readonly().exactOptional();
+const actions = z.array(checkAction).max(20).readonly().exactOptional().describe(
+  "What follows; absent: unhealthy after a failure, healthy after a pass.",
+);
 
 /** Whether the upstream accepts connections. */
 export const portCheckSchema = z.strictObject({
-  /** `host:port`. */
   address: z.string().min(1).max(262).refine(isHostPort, {
     message: "not an address: write host:port or [ipv6]:port",
-  }),
+  }).describe("`host:port`."),
   interval,
   timeout,
   actions,
@@ -43,13 +44,11 @@ export const portCheckSchema = z.strictObject({
 
 /** Whether the upstream answers an HTTP request as it should. */
 export const httpCheckSchema = z.strictObject({
-  url: z.url({ protocol: /^https?$/ }).max(2_048),
-  method: z.enum(["GET", "POST", "PUT", "PATCH"]).exactOptional(),
-  body: z.string().max(4_096).exactOptional(),
-  /** 200 when absent. */
-  expectStatus: z.int().min(100).max(599).exactOptional(),
-  /** Text that the answer holds. */
-  expectInBody: z.string().min(1).max(1_024).exactOptional(),
+  url: z.url({ protocol: /^https?$/ }).max(2_048).describe("What to ask."),
+  method: z.enum(["GET", "POST", "PUT", "PATCH"]).exactOptional().describe("GET when absent."),
+  body: z.string().max(4_096).exactOptional().describe("What to send."),
+  expectStatus: z.int().min(100).max(599).exactOptional().describe("200 when absent."),
+  expectInBody: z.string().min(1).max(1_024).exactOptional().describe("Text that the answer holds."),
   interval,
   timeout,
   actions,

@@ -7,7 +7,10 @@ import { addressPatternSchema, readAddressPattern } from "./address_pattern.ts";
 const port = z.int().min(1).max(65_535);
 
 /** Ports from `low` to `high`, both included. */
-export const portRangeSchema = z.strictObject({ low: port, high: port })
+export const portRangeSchema = z.strictObject({
+  low: port.describe("The first port."),
+  high: port.describe("The last port."),
+})
   .refine(({ low, high }) => low <= high, { path: ["high"], message: "is below low" });
 
 /** Most seconds an end may take to connect. */
@@ -22,12 +25,16 @@ const address = addressPatternSchema.refine((text) => !isUnroutable(text), {
 
 /** The data of an `intercept.v1` config. */
 export const interceptSchema = z.strictObject({
-  /** Host names, `*.` wildcards, IP addresses and prefixes. */
-  addresses: z.array(address).min(1).max(256).readonly(),
-  portRanges: z.array(portRangeSchema).min(1).max(256).readonly(),
-  protocols: z.array(z.enum(["tcp", "udp"])).min(1).max(2).readonly(),
-  dialOptions: z.strictObject({ connectTimeoutSeconds: connectTimeoutSeconds.exactOptional() }).readonly()
-    .exactOptional(),
+  addresses: z.array(address).min(1).max(256).readonly().describe(
+    "Host names, `*.` wildcards, IP addresses and prefixes.",
+  ),
+  portRanges: z.array(portRangeSchema).min(1).max(256).readonly().describe("Its ports."),
+  protocols: z.array(z.enum(["tcp", "udp"])).min(1).max(2).readonly().describe("What it speaks."),
+  dialOptions: z.strictObject({
+    connectTimeoutSeconds: connectTimeoutSeconds.exactOptional().describe(
+      "Seconds that opening a flow may take.",
+    ),
+  }).readonly().exactOptional().describe("How agents open flows."),
 });
 
 /** See {@linkcode portRangeSchema}. */

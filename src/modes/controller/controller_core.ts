@@ -23,6 +23,7 @@ import { WorkloadAdmission } from "../../control/sync/workload_admission.ts";
 import { NetworkPublisher } from "../../control/views/network_publisher.ts";
 import { ViewService } from "../../control/views/view_service.ts";
 import { foreignTrust } from "../../core/network/foreign_trust.ts";
+import { formatServiceNetwork, serviceNetworkOf } from "../../core/service/service_network.ts";
 import { caPaths } from "../../identity/ca_directory.ts";
 import type { Identity } from "../../identity/identity_file.ts";
 import { ProofVerifier } from "../../identity/proof.ts";
@@ -100,7 +101,15 @@ export class ControllerCore implements AsyncDisposable {
     const providers = await openProviders(settings, { logger });
     const listening = { port: settings.listen.port };
     const authority = () => ca.authority;
-    const views = undo.use(new ViewService({ authority, ttl: settings.viewTtl, logger, now: Date.now }));
+    const views = undo.use(
+      new ViewService({
+        authority,
+        ttl: settings.viewTtl,
+        services: formatServiceNetwork(serviceNetworkOf(settings.services, settings.trustDomain)),
+        logger,
+        now: Date.now,
+      }),
+    );
     const network = new NetworkPublisher({
       authority,
       controllers: () => controllersOf(settings, listening.port),

@@ -7,6 +7,7 @@ import type { Logger } from "../../base/log.ts";
 import { errorMessage } from "../../base/errors.ts";
 import type { PolicySnapshot } from "../../core/policy/snapshot.ts";
 import { createViewCompiler, type ViewClaims } from "../../core/policy/view.ts";
+import type { ServiceNetworkText } from "../../core/service/service_network.ts";
 import type { Authority } from "../../identity/authority.ts";
 import { signView } from "../../identity/view.ts";
 
@@ -16,6 +17,8 @@ export interface ViewPublisherOptions {
   /** Life of a view in milliseconds. */
   readonly ttl: number;
   readonly snapshot: () => PolicySnapshot;
+  /** How services appear on machines. */
+  readonly services: ServiceNetworkText;
   /** SPIFFE IDs connected now. */
   readonly connected: () => Iterable<string>;
   readonly logger: Logger;
@@ -75,13 +78,14 @@ export class ViewPublisher {
   }
 
   #compiler(now: number): (id: string) => ViewClaims {
-    const { snapshot, connected, ttl } = this.#options;
+    const { snapshot, connected, ttl, services } = this.#options;
     // Revisions grow also over restarts, since a node refuses a view older than the one it holds.
     this.#revision = Math.max(this.#revision + 1, now);
     return createViewCompiler(snapshot(), {
       revision: this.#revision,
       now,
       ttl,
+      services,
       knownIdentities: connected(),
     });
   }

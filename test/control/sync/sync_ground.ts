@@ -27,6 +27,7 @@ import { type TestNetwork, testNetwork } from "../../support/test_network.ts";
 
 /** The network's name. */
 export const TRUST_DOMAIN = "example.internal";
+const SERVICES = { zone: "ginnel.internal", ipv4: "10.101.0.0/16", ipv6: "fd00::/64" };
 
 /** The relay that links are for. */
 export const RELAY = `spiffe://${TRUST_DOMAIN}/relay/relay-1`;
@@ -80,6 +81,7 @@ export class SyncGround implements AsyncDisposable {
       new ViewService({
         authority: () => this.authority,
         ttl: 3_600_000,
+        services: SERVICES,
         logger: SILENT_LOGGER,
         now: Date.now,
       }),

@@ -12,6 +12,7 @@ import { verifyView, type View } from "../../../src/identity/view.ts";
 const ALICE = "spiffe://d/agent/alice";
 const BOB = "spiffe://d/agent/bob";
 const TTL = 3_600_000;
+const SERVICES = { zone: "d.internal", ipv4: "10.101.0.0/16", ipv6: "fd00::/64" };
 const AUTHORITY = await createAuthority();
 
 class Subscriber {
@@ -40,6 +41,7 @@ class Ground implements Disposable {
     this.service = new ViewService({
       authority: () => this.authority,
       ttl: TTL,
+      services: SERVICES,
       logger: SILENT_LOGGER,
       now: () => this.now,
     });

@@ -4,6 +4,7 @@ import { errorMessage } from "../../../base/errors.ts";
 import type { Logger } from "../../../base/log.ts";
 import type { RelaySource } from "../../../config/schema/relay.ts";
 import type { PolicySnapshot } from "../../../core/policy/snapshot.ts";
+import { formatServiceNetwork, serviceNetworkOf } from "../../../core/service/service_network.ts";
 import { loadAuthority } from "../../../identity/authority.ts";
 import { type Identity, loadIdentity } from "../../../identity/identity_file.ts";
 import type { SpiffeId } from "../../../identity/spiffe_id.ts";
@@ -45,6 +46,7 @@ export class FilesSource implements NetworkSource {
     const views = new ViewPublisher({
       authority,
       ttl: config.authority.viewTtl,
+      services: formatServiceNetwork(serviceNetworkOf(config.services, identity.id.trustDomain)),
       snapshot: () => policy.value,
       connected: () => known,
       logger,
