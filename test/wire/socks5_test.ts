@@ -3,6 +3,7 @@ import fc from "fast-check";
 import { concat, utf8 } from "../../src/base/bytes.ts";
 import { ProtocolError } from "../../src/base/errors.ts";
 import {
+  decodeSocksDatagram,
   decodeSocksGreeting,
   decodeSocksRequest,
   encodeSocksMethod,
@@ -64,14 +65,27 @@ Deno.test("decodeSocksRequest() reads names and addresses, at every truncation",
     for (let end = 0; end < bytes.length; end++) {
       assert.equal(decodeSocksRequest(bytes.subarray(0, end)), undefined);
     }
-    const request = { addressType, host, port, length: bytes.length };
+    const request = { command: "connect", addressType, host, port, length: bytes.length };
     assert.deepEqual(decodeSocksRequest(bytes), request);
     assert.deepEqual(decodeSocksRequest(concat([bytes, utf8("early data")])), request);
+    const associate = bytes.with(1, 3);
+    assert.deepEqual(decodeSocksRequest(associate), { ...request, command: "associate" });
+
+    const datagram = bytes.with(0, 0).with(1, 0);
+    for (let end = 0; end < datagram.length; end++) {
+      assert.equal(decodeSocksDatagram(datagram.subarray(0, end)), undefined);
+    }
+    const header = { fragment: 0, addressType, host, port, length: bytes.length };
+    assert.deepEqual(decodeSocksDatagram(datagram), header);
+    assert.deepEqual(decodeSocksDatagram(concat([datagram.with(2, 7), utf8("x")])), {
+      ...header,
+      fragment: 7,
+    });
   }
 });
 
 Deno.test("decodeSocksRequest() answers what it does not support with the RFC's reply", () => {
-  for (const command of [0, 2, 3, 0xf0]) {
+  for (const command of [0, 2, 4, 0xf0]) {
     assertRefused(() => decodeSocksRequest(Uint8Array.of(5, command, 0, 1)), SOCKS_REPLY.commandNotSupported);
   }
   for (const type of [0, 2, 5, 255]) {
@@ -95,6 +109,25 @@ Deno.test("decodeSocksRequest() refuses empty and unprintable names", () => {
 Deno.test("a choice of method and replies have the RFC's bytes", () => {
   assert.deepEqual([...encodeSocksMethod(NO_ACCEPTABLE_METHODS)], [5, 0xff]);
   assert.deepEqual([...encodeSocksReply(SOCKS_REPLY.hostUnreachable)], [5, 4, 0, 1, 0, 0, 0, 0, 0, 0]);
+  const { succeeded } = SOCKS_REPLY;
+  assert.deepEqual(
+    [...encodeSocksReply(succeeded, { hostname: "127.0.0.1", port: 258 })],
+    [5, 0, 0, 1, 127, 0, 0, 1, 1, 2],
+  );
+  assert.deepEqual(
+    [...encodeSocksReply(succeeded, { hostname: "::1", port: 65_535 })],
+    [5, 0, 0, 4, ...Array.from({ length: 15 }, () => 0), 1, 255, 255],
+  );
+});
+
+Deno.test("decodeSocksDatagram() takes no reserved bytes, unknown types or unprintable names [RFC1928-7]", () => {
+  const fine = Uint8Array.of(0, 0, 0, 1, 10, 0, 0, 1, 0, 53);
+  assert.notEqual(decodeSocksDatagram(fine), undefined);
+  for (const bytes of [fine.with(0, 1), fine.with(1, 1), fine.with(3, 2), new Uint8Array()]) {
+    assert.equal(decodeSocksDatagram(bytes), undefined);
+  }
+  assert.equal(decodeSocksDatagram(Uint8Array.of(0, 0, 0, 3, 1, 0x20, 0, 53)), undefined);
+  assert.equal(decodeSocksDatagram(Uint8Array.of(0, 0, 0, 3, 0, 0, 53)), undefined);
 });
 
 Deno.test("any bytes decode, need more or are refused, and never need more than the longest message", () => {
@@ -110,5 +143,14 @@ Deno.test("any bytes decode, need more or are refused, and never need more than 
         assert.ok(error instanceof ProtocolError);
       }
     }
+  }));
+});
+
+Deno.test("any datagram is read within its bytes or is none", () => {
+  const opening = fc.constantFrom([0, 0, 0, 1], [0, 0, 0, 3], [0, 0, 9, 4], []);
+  fc.assert(fc.property(opening, fc.uint8Array({ maxLength: 300 }), (head, tail) => {
+    const bytes = Uint8Array.of(...head, ...tail);
+    const datagram = decodeSocksDatagram(bytes);
+    assert.ok(datagram === undefined || datagram.length <= bytes.length);
   }));
 });

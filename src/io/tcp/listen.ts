@@ -15,6 +15,8 @@ const ACCEPT_RETRY_DELAY = 100;
 export interface AcceptedSocket {
   readonly channel: SocketChannel;
   readonly remote: HostPort;
+  /** The address that was dialled. */
+  readonly local: HostPort;
 }
 
 /** An open listening socket. */
@@ -71,7 +73,7 @@ class TcpSocketListener implements SocketListener {
   async #accept(): Promise<AcceptedSocket | undefined> {
     try {
       const conn = await this.#listener.accept();
-      return { channel: socketChannel(conn), remote: conn.remoteAddr };
+      return { channel: socketChannel(conn), remote: conn.remoteAddr, local: conn.localAddr };
     } catch (error) {
       if (this.#closing.signal.aborted) return undefined;
       this.#onError(error);

@@ -6,18 +6,22 @@
 import type { HostPort } from "../../base/address.ts";
 import type { ByteChannel } from "../../base/channel.ts";
 import { errorMessage } from "../../base/errors.ts";
-import type { AgentConfig } from "../../config/schema/agent.ts";
+import { type AgentConfig, type AgentServicesConfig, servicesOf } from "../../config/schema/agent.ts";
 import type { AgentTunnelConfig } from "../../config/schema/tunnel.ts";
 import { HealthServer } from "../../telemetry/health.ts";
 import type { ModeContext, Running } from "../running.ts";
 import { Node, type NodeChange } from "../shared/node.ts";
+import { AutoForward } from "./auto_forward.ts";
 import { FlowDialer } from "./flow_dialer.ts";
 import { handleForward } from "./forward.ts";
 import { type FrontEnd, startFrontEnd } from "./front_end.ts";
 import { handleHttpProxy } from "./http_proxy.ts";
-import type { LocalClientContext } from "./local_flow.ts";
+import { LiveCatalogue } from "./live_catalogue.ts";
+import { type ConnectDatagrams, type ConnectFlow, FlowUnavailableError } from "./local_flow.ts";
+import { catalogueResolver } from "./local_targets.ts";
 import { SessionPool } from "./sessions.ts";
 import { handleSocks5 } from "./socks5.ts";
+import type { SocksContext } from "./socks5_udp.ts";
 import { IpTunnel } from "./tunnel/ip_tunnel.ts";
 import { proxyOpener, relayOpener } from "./tunnel/open_tunnel.ts";
 
@@ -28,9 +32,11 @@ export async function runAgent(config: AgentConfig, context: ModeContext): Promi
   const health = config.health === null
     ? undefined
     : await HealthServer.start({ address: config.health, logger });
-  const agent = new Agent(node, health);
+  const agent = new Agent(node, { config, health });
   try {
     agent.listen(config);
+    const services = servicesOf(config);
+    if (services !== undefined) agent.startServices(services);
     if (config.tunnel !== undefined) await agent.startTunnel(config.tunnel);
   } catch (error) {
     await agent.shutdown("listening failed");
@@ -45,12 +51,19 @@ class Agent implements Running {
   readonly #health: HealthServer | undefined;
   readonly #sessions: SessionPool;
   readonly #dialer: FlowDialer;
+  readonly #catalogue: LiveCatalogue;
+  readonly #connect: ConnectFlow = (target, options) => this.#dialer.connect(target, options);
+  readonly #connectDatagrams: ConnectDatagrams = () => Promise.reject(new FlowUnavailableError(NO_DATAGRAMS));
   readonly #frontEnds: FrontEnd[] = [];
+  #autoForward: AutoForward | undefined;
   #tunnel: IpTunnel | undefined;
   #stopping: Promise<void> | undefined;
   #resolveClosed: () => void = () => {};
 
-  constructor(node: Node, health: HealthServer | undefined) {
+  constructor(
+    node: Node,
+    { config, health }: { readonly config: AgentConfig; readonly health: HealthServer | undefined },
+  ) {
     this.closed = new Promise((resolve) => this.#resolveClosed = resolve);
     this.#node = node;
     this.#health = health;
@@ -58,6 +71,8 @@ class Agent implements Running {
     this.#sessions = new SessionPool({ identity: () => node.identity, trust: () => node.trust(), logger });
     node.onChange((change) => this.#identityChanged(change));
     this.#dialer = new FlowDialer({ relays: () => node.clients, views, sessions: this.#sessions, logger });
+    const { ipv4, ipv6 } = servicesOf(config) ?? {};
+    this.#catalogue = new LiveCatalogue({ views, pools: { ipv4, ipv6 } });
     node.connect(() => ({
       onConnected: () => {
         this.#health?.setReady();
@@ -87,6 +102,23 @@ class Agent implements Running {
       this.#serve(config.httpProxy, { name: "http_proxy", handle: handleHttpProxy });
     }
     this.#node.logger.info("agent_started", { agent: this.#node.identity.id.uri });
+  }
+
+  /** Makes the services appear on this machine, as they come and go. */
+  startServices({ autoForward }: AgentServicesConfig): void {
+    if (autoForward === false) return;
+    const { logger } = this.#node;
+    const forward = this.#autoForward = new AutoForward({
+      connect: this.#connect,
+      connectDatagrams: this.#connectDatagrams,
+      logger,
+    });
+    const follow = () => {
+      const services = this.#catalogue.isValid ? this.#catalogue.current?.services() : undefined;
+      void forward.update(services ?? []);
+    };
+    this.#catalogue.onChange(follow);
+    follow();
   }
 
   /** Makes the IP tunnel; rejects with what is missing for it. */
@@ -120,16 +152,21 @@ class Agent implements Running {
     listen: HostPort,
     { name, handle }: {
       readonly name: string;
-      readonly handle: (client: ByteChannel, context: LocalClientContext) => Promise<void>;
+      readonly handle: (client: ByteChannel, context: SocksContext) => Promise<void>;
     },
   ): void {
     const { logger } = this.#node;
-    const connect: LocalClientContext["connect"] = (target, options) => this.#dialer.connect(target, options);
+    const common = {
+      connect: this.#connect,
+      connectDatagrams: this.#connectDatagrams,
+      targetOf: catalogueResolver(() => this.#catalogue.current),
+      logger,
+    };
     this.#frontEnds.push(startFrontEnd({
       listen,
       name,
       logger,
-      handle: (client, signal) => handle(client, { connect, logger, signal }),
+      handle: (client, signal, ends) => handle(client, { ...common, signal, ends }),
     }));
   }
 
@@ -146,7 +183,9 @@ class Agent implements Running {
     const { logger } = this.#node;
     logger.info("agent_stopping", { reason });
     this.#health?.setUnready("stopping");
+    this.#catalogue.close();
     await Promise.all(this.#frontEnds.map((frontEnd) => frontEnd.close(new Error("agent stopped"))));
+    await this.#autoForward?.close();
     await this.#tunnel?.close();
     this.#dialer.close();
     this.#sessions.close("agent stopped");
@@ -156,3 +195,5 @@ class Agent implements Running {
     this.#resolveClosed();
   }
 }
+
+const NO_DATAGRAMS = { status: 501, error: "proxy_internal_error", details: "datagrams are not carried" };

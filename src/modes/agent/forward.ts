@@ -13,7 +13,7 @@ import { flowFailure, type FlowTarget, type LocalClientContext } from "./local_f
 export async function handleForward(
   client: ByteChannel,
   target: FlowTarget,
-  context: LocalClientContext,
+  context: Pick<LocalClientContext, "connect" | "logger" | "signal">,
 ): Promise<void> {
   const { connect, logger, signal } = context;
   try {

@@ -20,9 +20,15 @@ export interface FrontEndOptions {
   /** Name in logs: "forward", "socks5" or "http_proxy". */
   readonly name: string;
   /** Serves one client until it is done; `signal` ends it. */
-  readonly handle: (client: ByteChannel, signal: AbortSignal) => Promise<void>;
+  readonly handle: (client: ByteChannel, signal: AbortSignal, ends: SocketEnds) => Promise<void>;
   readonly logger: Logger;
   readonly maxClients?: number;
+}
+
+/** The two addresses of a client's connection. */
+export interface SocketEnds {
+  readonly remote: HostPort;
+  readonly local: HostPort;
 }
 
 /** A running local listener. */
@@ -84,7 +90,7 @@ class SocketFrontEnd implements FrontEnd {
 
   async #accept(): Promise<void> {
     const { name, logger, maxClients = DEFAULT_MAX_CLIENTS } = this.#options;
-    for await (const { channel } of this.#listener.connections()) {
+    for await (const { channel, ...ends } of this.#listener.connections()) {
       if (this.#clients.size >= maxClients) {
         logger.warn("too_many_clients", { listener: name, limit: maxClients });
         channel.abort();
@@ -94,17 +100,20 @@ class SocketFrontEnd implements FrontEnd {
       const ending = new AbortController();
       this.#clients.set(
         ending,
-        this.#serve(channel, ending.signal).finally(() => this.#clients.delete(ending)),
+        this.#serve(channel, { signal: ending.signal, ends }).finally(() => this.#clients.delete(ending)),
       );
     }
   }
 
-  async #serve(channel: ByteChannel, signal: AbortSignal): Promise<void> {
+  async #serve(
+    channel: ByteChannel,
+    { signal, ends }: { readonly signal: AbortSignal; readonly ends: SocketEnds },
+  ): Promise<void> {
     const { name, handle, logger } = this.#options;
     const onEnd = () => channel.abort(signal.reason);
     signal.addEventListener("abort", onEnd, { once: true });
     try {
-      await handle(channel, signal);
+      await handle(channel, signal, ends);
     } catch (error) {
       logger.error("client_failed", { listener: name, reason: errorMessage(error) });
       channel.abort(error);

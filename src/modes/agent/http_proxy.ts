@@ -19,7 +19,7 @@ import { prefixedChannel } from "../shared/prefixed_channel.ts";
 import { ClientPrelude } from "./client_prelude.ts";
 import { carryRequest } from "./http_request_flow.ts";
 import { answerAndEnd, carryFlow } from "./local_client.ts";
-import { type FlowFailure, flowFailure, type LocalClientContext, targetOfHost } from "./local_flow.ts";
+import { type FlowFailure, flowFailure, type LocalClientContext } from "./local_flow.ts";
 
 /** The name under which the agent speaks in `Proxy-Status`. */
 const PROXY_NAME = "ginnel-agent";
@@ -75,7 +75,9 @@ async function openFlow(
   context: LocalClientContext,
 ): Promise<ByteChannel | undefined> {
   try {
-    return await context.connect(targetOfHost(hostname, port), { signal: context.signal });
+    return await context.connect(context.targetOf(hostname, { protocol: "tcp", port }), {
+      signal: context.signal,
+    });
   } catch (error) {
     const failure = flowFailure(error);
     context.logger.debug("http_proxy_refused", { code: errorCode(error), reason: failure.details });

@@ -8,7 +8,6 @@ import { GinnelError, type GinnelErrorOptions } from "../../base/errors.ts";
 import type { Logger } from "../../base/log.ts";
 import type { DatagramFlow } from "../../dataplane/datagram/datagram_flow.ts";
 import { FlowRefusedError, type ResetReason } from "../../dataplane/errors.ts";
-import { serviceOfHost } from "../shared/service_host.ts";
 
 /** Where a local client wants to go. */
 export interface FlowTarget {
@@ -37,9 +36,18 @@ export type ConnectDatagrams = (
   options: { readonly signal: AbortSignal },
 ) => Promise<DatagramFlow>;
 
+/**
+ * The target that a host and port mean here; throws {@linkcode FlowUnavailableError} for what cannot be a service's.
+ */
+export type ResolveTarget = (
+  host: string,
+  question: { readonly protocol: "tcp" | "udp"; readonly port: number },
+) => FlowTarget;
+
 /** What every handler of local clients works with. */
 export interface LocalClientContext {
   readonly connect: ConnectFlow;
+  readonly targetOf: ResolveTarget;
   readonly logger: Logger;
   /** Ends the client's flow. */
   readonly signal: AbortSignal;
@@ -64,25 +72,12 @@ export class FlowUnavailableError extends GinnelError {
   }
 }
 
-/** The target that a host and port name; throws for address literals and names that cannot be a service's. */
-export function targetOfHost(host: string, port: number): FlowTarget {
-  const service = serviceOfHost(host);
-  if (service === undefined) throw new FlowUnavailableError(FOREIGN_HOST);
-  return { service, port };
-}
-
 /** Says why a flow could not be opened. Errors that are not about the flow keep their text to the log. */
 export function flowFailure(error: unknown): FlowFailure {
   if (error instanceof FlowUnavailableError) return error.failure;
   if (error instanceof FlowRefusedError) return FAR_END_FAILURES[error.reason];
   return { status: 502, error: "proxy_internal_error", details: "the flow could not be opened" };
 }
-
-const FOREIGN_HOST: FlowFailure = {
-  status: 403,
-  error: "http_request_denied",
-  details: "only services of this network are reachable, by name",
-};
 
 const FAR_END_FAILURES: Readonly<Record<ResetReason, FlowFailure>> = {
   "reset": { status: 502, error: "connection_terminated", details: "the connector reset the flow" },

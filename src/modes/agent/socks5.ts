@@ -1,5 +1,5 @@
 /**
- * The SOCKS 5 front end: CONNECT to services by name, resolved nowhere but in the network.
+ * The SOCKS 5 front end: CONNECT and UDP ASSOCIATE to services by name or address, resolved nowhere but in the network.
  *
  * | no flow because | reply |
  * | --- | --- |
@@ -26,15 +26,17 @@ import {
 } from "../../wire/socks5.ts";
 import { ClientPrelude } from "./client_prelude.ts";
 import { answerAndEnd, carryFlow } from "./local_client.ts";
-import { flowFailure, type LocalClientContext, targetOfHost } from "./local_flow.ts";
+import { flowFailure, type LocalClientContext } from "./local_flow.ts";
+import { serveAssociation, type SocksContext } from "./socks5_udp.ts";
 
-/** Serves one SOCKS client until its flow ends. Never rejects. */
-export async function handleSocks5(client: ByteChannel, context: LocalClientContext): Promise<void> {
+/** Serves one SOCKS client until its flow or its association ends. Never rejects. */
+export async function handleSocks5(client: ByteChannel, context: SocksContext): Promise<void> {
   const prelude = new ClientPrelude(client, context.handshakeTimeout);
   try {
     const request = await readRequest(client, prelude);
     if (request === undefined) return;
     const first = prelude.finish();
+    if (request.command === "associate") return await serveAssociation(client, request, context);
     const flow = await openFlow(client, request, context);
     if (flow === undefined) return;
     const answer = encodeSocksReply(SOCKS_REPLY.succeeded);
@@ -72,7 +74,10 @@ async function openFlow(
   context: LocalClientContext,
 ): Promise<ByteChannel | undefined> {
   try {
-    return await context.connect(targetOfHost(request.host, request.port), { signal: context.signal });
+    const { host, port } = request;
+    return await context.connect(context.targetOf(host, { protocol: "tcp", port }), {
+      signal: context.signal,
+    });
   } catch (error) {
     const failure = flowFailure(error);
     context.logger.debug("socks_refused", { code: errorCode(error), reason: failure.details });

@@ -106,7 +106,7 @@ Deno.test("SOCKS: unsupported methods, commands and address types get the RFC's 
     refusal(SOCKS_REPLY.commandNotSupported),
   );
   assert.deepEqual(
-    await ask(local, GREETING, Uint8Array.of(5, 3, 0, 1)),
+    await ask(local, GREETING, Uint8Array.of(5, 4, 0, 1)),
     refusal(SOCKS_REPLY.commandNotSupported),
   );
   assert.deepEqual(
