@@ -69,8 +69,8 @@ const MAX_CHAIN_LENGTH = 4;
 const HELLO = { connector: 1, agent: 2 } as const satisfies Record<SessionRole, number>;
 const HELLO_LENGTH = 1 + SESSION_RANDOM_LENGTH;
 
-/** The kinds of identity that open sessions. */
-const CALLERS: ReadonlySet<SpiffeId["kind"]> = new Set(["agent", "user", "workload"]);
+/** The kinds of identity that open sessions: a program that offers services may also use others'. */
+const CALLERS: ReadonlySet<SpiffeId["kind"]> = new Set(["agent", "user", "connector", "workload"]);
 
 /** Never resolved: the peer is named by its SPIFFE ID, but TLS wants some server name. */
 const SERVER_NAME = "connector.ginnel.internal";
@@ -93,7 +93,7 @@ export function shakeHandsAsAgent(
   });
 }
 
-/** Connector side, the TLS server: any agent, user or workload; what it may dial is decided per flow. */
+/** Connector side, the TLS server: anybody but relays and controllers; what it may dial is decided per flow. */
 export function shakeHandsAsConnector(options: HandshakeOptions): Promise<Handshake> {
   return shakeHands(options, {
     role: "connector",

@@ -73,12 +73,18 @@ Deno.test("openSession() refuses any identity that is no connector", async () =>
   }
 });
 
-Deno.test("acceptSession() refuses relays and connectors as callers", async () => {
-  for (const identity of [relay, otherSite]) {
-    const [agent, connector] = await both(identity, site);
-    assert.equal(codeOf(connector), "ERR_SESSION_PEER_KIND", identity.id.uri);
-    assert.equal(codeOf(agent), "ERR_SESSION_HANDSHAKE");
-  }
+Deno.test("acceptSession() refuses relays as callers", async () => {
+  const [agent, connector] = await both(relay, site);
+  assert.equal(codeOf(connector), "ERR_SESSION_PEER_KIND");
+  assert.equal(codeOf(agent), "ERR_SESSION_HANDSHAKE");
+});
+
+Deno.test("acceptSession() takes another connector, whose flows policy judges as anybody's", async () => {
+  const [caller, connector] = await both(otherSite, site);
+  assert.ok(caller.status === "fulfilled" && connector.status === "fulfilled");
+  assert.equal(connector.value.peer.uri, otherSite.id.uri);
+  caller.value.close("test ended");
+  await Promise.all([caller.value.closed, connector.value.closed]);
 });
 
 Deno.test("neither end takes a certificate of another CA, even for the right name", async () => {

@@ -6,17 +6,12 @@ import type { Rule } from "../rule.ts";
 /** The layers from top to bottom; folders of one layer do not import one another. */
 export const LAYERS: readonly (readonly string[])[] = [
   ["main.ts"],
-  ["cli"],
+  ["cli", "sdk"],
   ["modes"],
-  ["io", "store", "config", "api", "control", "dataplane", "telemetry", "sdk"],
+  ["io", "store", "config", "api", "control", "dataplane", "telemetry"],
   ["identity", "core", "wire"],
   ["base"],
 ];
-
-/** Folders of the design that later issues bring. An entry whose folder has arrived is a violation. */
-export const NOT_YET: Readonly<Record<string, string>> = {
-  sdk: "arrives with issue 5",
-};
 
 /** What each folder's place is for: the reason why something lower or beside must not know it. */
 const PLACE: Readonly<Record<string, string>> = {
@@ -52,7 +47,7 @@ const PORT_FILES: ReadonlyMap<string, string> = new Map([
 export const LAYER_RULES: readonly Rule[] = [
   {
     name: "imports go downward only, and never between folders of one layer",
-    reason: "design §8: main -> cli -> modes -> {io, …, sdk} -> {identity, core, wire} -> base",
+    reason: "design §8: main -> cli, sdk -> modes -> {io, …} -> {identity, core, wire} -> base",
     check: bannedEdges,
     violations: [
       {
@@ -76,6 +71,8 @@ export const LAYER_RULES: readonly Rule[] = [
       { files: { "src/io/a.ts": `export { b } from "../modes/b.ts";` }, says: /io -> modes/ },
       { files: { "src/io/a.ts": `type B = import("../cli/b.ts").B;` }, says: /io -> cli/ },
       { files: { "src/cli/a.ts": `import "../../main.ts";` }, says: /cli -> main\.ts/ },
+      { files: { "src/modes/a.ts": `import { b } from "../sdk/b.ts";` }, says: /modes -> sdk.*way in/ },
+      { files: { "src/sdk/a.ts": `import { b } from "../cli/b.ts";` }, says: /sdk -> cli/ },
       { files: { "src/modes/a.ts": `import { x } from "../../test/support/x.ts";` }, says: /tests/ },
       { files: { "src/odd/a.ts": "" }, says: /src\/odd is not a folder of the design/ },
     ],
@@ -106,15 +103,11 @@ export const LAYER_RULES: readonly Rule[] = [
     },
   },
   {
-    name: "every folder the rules name exists, or is expected with a named issue",
+    name: "every folder the rules name exists",
     reason: "a rule about a folder that is not there holds nothing",
     check: missingFolders,
     violations: [
       { files: { "src/base/a.ts": "" }, says: /src\/wire is missing/ },
-      {
-        files: { ...everyFolder(), "src/sdk/a.ts": "" },
-        says: /src\/sdk is there: remove it from NOT_YET/,
-      },
     ],
     fine: everyFolder(),
   },
@@ -160,16 +153,13 @@ function missingFolders(tree: SourceTree): string[] {
   const found: string[] = [];
   for (const folder of LAYERS.flat()) {
     if (folder === "main.ts") continue;
-    if (!folders.has(folder) && !(folder in NOT_YET)) found.push(`src/${folder} is missing`);
-    if (folders.has(folder) && folder in NOT_YET) {
-      found.push(`src/${folder} is there: remove it from NOT_YET`);
-    }
+    if (!folders.has(folder)) found.push(`src/${folder} is missing`);
   }
   return found;
 }
 
 function everyFolder(): Record<string, string> {
-  const present = LAYERS.flat().filter((folder) => folder !== "main.ts" && !(folder in NOT_YET));
+  const present = LAYERS.flat().filter((folder) => folder !== "main.ts");
   return Object.fromEntries(present.map((folder) => [`src/${folder}/a.ts`, ""]));
 }
 
