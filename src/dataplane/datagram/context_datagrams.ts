@@ -10,13 +10,16 @@ const CONTEXT_SIZE = 1;
 /** A request's port without the context IDs; one byte more in front of what is sent is overwritten. */
 export class ContextDatagrams implements DatagramPort {
   readonly #port: DatagramPort;
+  readonly #limit: number;
 
-  constructor(port: DatagramPort) {
+  /** `limit` says how many bytes of payload get through behind the first hop. */
+  constructor(port: DatagramPort, { limit = Infinity }: { readonly limit?: number } = {}) {
     this.#port = port;
+    this.#limit = limit;
   }
 
   get maxSize(): number {
-    return Math.max(0, this.#port.maxSize - CONTEXT_SIZE);
+    return Math.max(0, Math.min(this.#port.maxSize - CONTEXT_SIZE, this.#limit));
   }
 
   send(buffer: Uint8Array<ArrayBuffer>, start: number, end: number): boolean {

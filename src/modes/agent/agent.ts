@@ -17,7 +17,7 @@ import { handleForward } from "./forward.ts";
 import { type FrontEnd, startFrontEnd } from "./front_end.ts";
 import { handleHttpProxy } from "./http_proxy.ts";
 import { LiveCatalogue } from "./live_catalogue.ts";
-import { type ConnectDatagrams, type ConnectFlow, FlowUnavailableError } from "./local_flow.ts";
+import type { ConnectDatagrams, ConnectFlow } from "./local_flow.ts";
 import { catalogueResolver } from "./local_targets.ts";
 import { SessionPool } from "./sessions.ts";
 import { handleSocks5 } from "./socks5.ts";
@@ -53,7 +53,8 @@ class Agent implements Running {
   readonly #dialer: FlowDialer;
   readonly #catalogue: LiveCatalogue;
   readonly #connect: ConnectFlow = (target, options) => this.#dialer.connect(target, options);
-  readonly #connectDatagrams: ConnectDatagrams = () => Promise.reject(new FlowUnavailableError(NO_DATAGRAMS));
+  readonly #connectDatagrams: ConnectDatagrams = (target, options) =>
+    this.#dialer.connectDatagrams(target, options);
   readonly #frontEnds: FrontEnd[] = [];
   #autoForward: AutoForward | undefined;
   #tunnel: IpTunnel | undefined;
@@ -195,5 +196,3 @@ class Agent implements Running {
     this.#resolveClosed();
   }
 }
-
-const NO_DATAGRAMS = { status: 501, error: "proxy_internal_error", details: "datagrams are not carried" };

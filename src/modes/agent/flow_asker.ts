@@ -1,18 +1,29 @@
 /**
  * Asks one relay for a flow: on a connection parked there, on a TLS connection of its own, or on the QUIC connection.
+ * Flows of datagrams go by QUIC wherever it is there: only it has datagrams.
  */
 
 import { DeadlineError, withDeadline } from "../../base/async.ts";
 import type { ByteChannel } from "../../base/channel.ts";
 import type { Logger } from "../../base/log.ts";
+import type { FlowProtocol } from "../../core/service/catalogue.ts";
+import type { CarrierKind, ClientConnection, DatagramPort, ResponseHead } from "../../dataplane/carrier.ts";
+import { ContextDatagrams } from "../../dataplane/datagram/context_datagrams.ts";
 import { encodeMessage } from "../../wire/control/framing.ts";
-import { tcpPath } from "../../wire/masque/uri.ts";
+import { tcpPath, udpPath } from "../../wire/masque/uri.ts";
 import { parseProxyStatus } from "../../wire/proxy_status.ts";
 import { dialAnswerSchema } from "../shared/dial_messages.ts";
 import { readFirstMessage } from "../shared/message_channel.ts";
 import { prefixedChannel } from "../shared/prefixed_channel.ts";
 import type { RelayClient } from "../shared/relay_client.ts";
-import { AVOID_HEADER, CONNECTOR_HEADER, INSTANCE_HEADER, SEALED_HEADER } from "../shared/relay_protocol.ts";
+import {
+  AVOID_HEADER,
+  CONNECTOR_HEADER,
+  DATAGRAM_SIZE_HEADER,
+  INSTANCE_HEADER,
+  PROTOCOL_HEADER,
+  SEALED_HEADER,
+} from "../shared/relay_protocol.ts";
 import { SilentPeers } from "../shared/silent_peers.ts";
 import { FlowUnavailableError } from "./local_flow.ts";
 import { ParkedCarriers } from "./parked_carriers.ts";
@@ -22,7 +33,9 @@ import type { ConnectorChoice } from "./sessions.ts";
 /** What to ask for, and how long to wait. */
 export interface FlowWish {
   readonly service: string;
+  /** Any, where the protocol has none. */
   readonly port: number;
+  readonly protocol: FlowProtocol;
   /** Connector instances not wanted again. */
   readonly avoid: readonly string[];
   readonly signal: AbortSignal;
@@ -34,6 +47,10 @@ export interface FlowWish {
 export interface FlowOffer {
   readonly body: ByteChannel;
   readonly connector: ConnectorChoice;
+  /** What carries it to the relay. */
+  readonly carrier: CarrierKind;
+  /** Carries payloads to the connector and back; nothing where the way has no datagrams. */
+  readonly datagrams: DatagramPort;
 }
 
 /** Asks relays, and remembers which of them do not answer. */
@@ -90,7 +107,7 @@ export class FlowAsker {
   }
 
   async #ask(relay: RelayClient, wish: FlowWish): Promise<FlowOffer> {
-    const parked = this.#parkedAt(relay).take();
+    const parked = wish.protocol === "tcp" ? this.#parkedAt(relay).take() : undefined;
     if (parked !== undefined) {
       const offer = await this.#askByMessage(parked, wish);
       // A connection can have died while it waited; nothing was asked then.
@@ -117,7 +134,12 @@ export class FlowAsker {
     }
     const { status, connector: uri, instance, error, reason } = first.message;
     if (status === 200 && uri !== undefined && instance !== undefined) {
-      return { body: prefixedChannel(body, first.rest), connector: { uri, instance } };
+      return {
+        body: prefixedChannel(body, first.rest),
+        connector: { uri, instance },
+        carrier: "tls",
+        datagrams: NO_DATAGRAMS,
+      };
     }
     body.abort();
     throw new FlowUnavailableError({
@@ -128,25 +150,33 @@ export class FlowAsker {
   }
 
   async #askByRequest(relay: RelayClient, wish: FlowWish): Promise<FlowOffer> {
-    const { service, port, avoid, signal } = wish;
-    const carrier = await relay.tls.take({ waiting: true });
+    const { service, port, protocol, avoid, signal } = wish;
+    const carrier = await takeCarrier(relay, protocol);
     const headers: [string, string][] = [[SEALED_HEADER, "?1"]];
+    if (protocol !== "tcp") headers.push([PROTOCOL_HEADER, protocol]);
     if (avoid.length > 0) headers.push([AVOID_HEADER, avoid.join(", ")]);
     if (carrier !== undefined) headers.push(["authorization", await relay.authorization()]);
+    const target = { host: service, port };
     const init = {
       method: "CONNECT",
-      protocol: "connect-tcp",
+      ...(protocol === "tcp"
+        ? { protocol: "connect-tcp", path: tcpPath(target) }
+        : { protocol: "connect-udp", path: udpPath(target) }),
       scheme: "https",
-      path: tcpPath({ host: service, port }),
       headers,
     };
-    const { head, body } = carrier === undefined
+    const { head, body, datagrams } = carrier === undefined
       ? await relay.request(init, { signal })
       : await carrier.request({ ...init, authority: relay.authority }, { signal });
     const uri = head.headers.get(CONNECTOR_HEADER);
     const instance = head.headers.get(INSTANCE_HEADER);
     if (head.status === 200 && uri !== undefined && instance !== undefined) {
-      return { body, connector: { uri, instance } };
+      return {
+        body,
+        connector: { uri, instance },
+        carrier: carrier?.carrier ?? "quic",
+        datagrams: new ContextDatagrams(datagrams, { limit: datagramSize(head) }),
+      };
     }
     body.abort();
     throw refusedByRelay(head.status, head.headers.get("proxy-status"));
@@ -158,6 +188,28 @@ export class FlowAsker {
     return parked;
   }
 }
+
+/** A TLS connection for one flow, or none where it goes by the QUIC connection. */
+async function takeCarrier(
+  relay: RelayClient,
+  protocol: FlowProtocol,
+): Promise<ClientConnection | undefined> {
+  if (protocol !== "tcp" && !relay.tls.isForced) return undefined;
+  return await relay.tls.take({ waiting: true });
+}
+
+/** What a relay says of the largest payload that it can pass on; none where it says nothing. */
+function datagramSize({ headers }: ResponseHead): number {
+  const size = headers.get(DATAGRAM_SIZE_HEADER);
+  return size !== undefined && /^\d{1,5}$/.test(size) ? Number(size) : 0;
+}
+
+const NO_DATAGRAMS: DatagramPort = {
+  maxSize: 0,
+  send: () => false,
+  writable: () => Promise.resolve(),
+  receive: ignore,
+};
 
 function refusedByRelay(status: number, proxyStatus: string | undefined): FlowUnavailableError {
   const reason = proxyStatus === undefined ? undefined : parseProxyStatus(proxyStatus);

@@ -1,296 +1,157 @@
 /**
- * Opens flows for local clients: checks the view, asks the relays in order, turns to another connector or relay when
- * one fails or is slow, and seals everything end to end.
+ * Opens flows for local clients, sealed end to end, and ends those that lose their right.
  */
 
-import { withSignal } from "../../base/async.ts";
 import type { ByteChannel } from "../../base/channel.ts";
-import { errorMessage } from "../../base/errors.ts";
-import type { Logger } from "../../base/log.ts";
-import { race } from "../../base/race.ts";
-import { FlowRefusedError } from "../../dataplane/errors.ts";
+import type { DatagramFlow } from "../../dataplane/datagram/datagram_flow.ts";
+import { openDatagramFlow } from "../../dataplane/datagram/open_datagram_flow.ts";
+import type { SealedDatagramFlow } from "../../dataplane/datagram/sealed_datagram_flow.ts";
 import { openFlow } from "../../dataplane/flow.ts";
 import type { SealedChannel } from "../../dataplane/sealed_channel.ts";
-import type { Session } from "../../dataplane/session.ts";
 import type { RelayClient } from "../shared/relay_client.ts";
-import type { ViewHolder } from "../shared/view_holder.ts";
-import { FlowAsker, type FlowOffer } from "./flow_asker.ts";
-import { FlowWatch } from "./flow_watch.ts";
-import { type FlowTarget, FlowUnavailableError } from "./local_flow.ts";
-import type { SessionPool } from "./sessions.ts";
+import { DatagramWatch } from "./datagram_watch.ts";
+import { type FlowSigns, FlowWatch } from "./flow_watch.ts";
+import type { DatagramTarget, FlowTarget } from "./local_flow.ts";
+import { type ServiceUsage, UsageTable } from "./service_usage.ts";
 import { TrackedChannel } from "./tracked_channel.ts";
+import { DEFAULT_PORT, type DialTarget, type Way, WayFinder, type WayFinderOptions } from "./way_finder.ts";
 
 /** What a dialer needs. */
-export interface FlowDialerOptions {
-  /** In order of preference. */
-  readonly relays: () => readonly RelayClient[];
-  readonly views: ViewHolder;
-  readonly sessions: SessionPool;
-  readonly logger: Logger;
-}
+export type FlowDialerOptions = WayFinderOptions;
 
-/** Milliseconds a relay may take to answer a flow request: it asks several connectors, some of which keep silent. */
-const RELAY_TIMEOUT_MS = 15_000;
-
-/** Milliseconds for the report of what our own view denies, which its client waits for. */
-const REPORT_TIMEOUT_MS = 1_500;
-
-/** Milliseconds a client waits for the first view after the agent's start. */
-const VIEW_WAIT_MS = 5_000;
-
-/** Port named in requests for services whose port nobody asked for. */
-const DEFAULT_PORT = 443;
-
-/** Milliseconds an opening flow waits before its relay is asked for a sign of life, and between such questions. */
-const DOUBT_MS = 500;
-
-/** Connectors tried for one flow. */
-const MAX_CONNECTORS = 4;
-
-/** Reasons for which another connector may do better. */
-const RETRIED_REASONS: ReadonlySet<string> = new Set([
-  "upstream-refused",
-  "upstream-unreachable",
-  "upstream-timeout",
-  "overloaded",
-  "draining",
-  "internal",
-]);
+/** Milliseconds after which a flow of datagrams that carries nothing ends, where no view says it. */
+const IDLE_MS = 120_000;
 
 /** Opens sealed flows and ends those that lose their right. */
 export class FlowDialer {
   readonly #options: FlowDialerOptions;
   readonly #live = new Set<LiveFlow>();
-  readonly #asker: FlowAsker;
+  readonly #ways: WayFinder;
   readonly #watch: FlowWatch<RelayClient>;
+  readonly #datagramWatch = new DatagramWatch();
+  readonly #usage = new UsageTable();
 
   constructor(options: FlowDialerOptions) {
     this.#options = options;
-    this.#asker = new FlowAsker(options);
-    this.#watch = new FlowWatch({ onSilent: (relay) => this.#asker.doubt(relay) });
+    this.#ways = new WayFinder(options);
+    this.#watch = new FlowWatch({ onSilent: (relay) => this.#ways.doubt(relay) });
     options.views.onChange(() => this.#viewChanged());
   }
 
+  /** What is used of the services that may be dialled. */
+  get usage(): ReadonlyMap<string, ServiceUsage> {
+    return this.#usage.services;
+  }
+
   /** Opens a flow; rejects with `FlowUnavailableError`, `FlowRefusedError` or the signal's reason. */
-  async connect(target: FlowTarget, options: { readonly signal: AbortSignal }): Promise<ByteChannel> {
-    const { signal } = options;
-    await this.#authorize(target, signal);
-    let relays = this.#usableRelays();
-    let refusal: FlowRefusedError | undefined;
-    const avoid: string[] = [];
-    for (;;) {
-      let way: Way;
-      try {
-        way = await this.#findWay(relays, { target, avoid, signal });
-      } catch (error) {
-        signal.throwIfAborted();
-        // After a connector's refusal, "no other connector" says less than the refusal itself.
-        throw refusal ?? unavailable(error);
-      }
-      try {
-        return await this.#open(way, { target, signal });
-      } catch (error) {
-        way.body.abort(error);
-        signal.throwIfAborted();
-        this.#failed(way.relay, target, error);
-        if (!mayTryElsewhere(error)) throw error;
-        if (error instanceof FlowRefusedError) {
-          refusal ??= error;
-          if (avoid.length + 1 >= MAX_CONNECTORS) throw refusal;
-          avoid.push(way.connector.instance);
-        }
-        if (!(error instanceof FlowRefusedError && RETRIED_REASONS.has(error.reason))) {
-          relays = relays.filter((relay) => relay !== way.relay);
-          if (relays.length === 0) throw refusal ?? unavailable(error);
-        }
-      }
-    }
+  connect(target: FlowTarget, { signal }: { readonly signal: AbortSignal }): Promise<ByteChannel> {
+    return this.#ways.dial({ ...target, protocol: "tcp" }, {
+      signal,
+      open: async (way) => {
+        const header = headerOf({ ...target, protocol: "tcp" });
+        const channel = await openFlow({ channel: way.body, session: way.session, header, signal });
+        return this.#track(channel, target.service, way);
+      },
+    });
+  }
+
+  /** Opens a flow of datagrams; it ends when it is idle too long. Rejects as {@linkcode connect} does. */
+  connectDatagrams(
+    target: DatagramTarget,
+    { signal }: { readonly signal: AbortSignal },
+  ): Promise<DatagramFlow> {
+    return this.#ways.dial(target, {
+      signal,
+      open: async (way) => {
+        const { body, datagrams, session } = way;
+        const flow = await openDatagramFlow({
+          channel: body,
+          datagrams,
+          session,
+          header: headerOf(target),
+          signal,
+        });
+        return this.#trackDatagrams(flow, target.service, way);
+      },
+    });
   }
 
   /** Lets go of what was kept ready for flows to come. */
   close(): void {
-    this.#asker.close();
+    this.#ways.close();
     this.#watch.close();
-  }
-
-  /**
-   * The relays that flows can go by, in the config's order; those that did not answer lately come last, and before
-   * them those without a connection, to which only TLS may lead.
-   */
-  #usableRelays(): RelayClient[] {
-    const isConnected = ({ connection }: RelayClient) => connection !== undefined;
-    const relays = this.#options.relays();
-    return this.#asker.inOrder([
-      ...relays.filter(isConnected),
-      ...relays.filter((relay) => !isConnected(relay) && relay.tls.isForced),
-    ]);
-  }
-
-  async #authorize(target: FlowTarget, signal: AbortSignal): Promise<void> {
-    const { views } = this.#options;
-    const { service } = target;
-    // Right after the start the view may still be on its way.
-    await views.waitFor(() => views.isValid, VIEW_WAIT_MS);
-    if (views.mayDial(service)) return;
-    if (!views.isValid) throw noRelay();
-    await this.#reportDenied(target, signal);
-    throw new FlowUnavailableError({
-      status: 403,
-      error: "http_request_denied",
-      details: `this identity may not dial ${service}`,
-    });
-  }
-
-  /** Asks a relay for what our view denies, so that the attempt stands in its audit log. Opens nothing. */
-  async #reportDenied(target: FlowTarget, signal: AbortSignal): Promise<void> {
-    const [relay] = this.#usableRelays();
-    if (relay === undefined) return;
-    try {
-      await this.#request(relay, { target, avoid: [], signal, timeout: REPORT_TIMEOUT_MS });
-    } catch (error) {
-      this.#options.logger.debug("flow_denied", { service: target.service, detail: errorMessage(error) });
-    }
-  }
-
-  /** The first way that is found over one of the relays; a slow one is not waited for while there are others. */
-  async #findWay(relays: readonly RelayClient[], wish: FlowWishes): Promise<Way> {
-    if (relays.length === 0) throw noRelay();
-    return await race(relays, {
-      signal: wish.signal,
-      headStart: (relay) => this.#asker.patience(relay),
-      attempt: async (relay, signal) => {
-        try {
-          return await this.#way(relay, { ...wish, signal });
-        } catch (error) {
-          if (!signal.aborted) this.#failed(relay, wish.target, error);
-          throw error;
-        }
-      },
-      discard: ({ body }) => body.abort(),
-      onSlow: (relay) => this.#asker.doubt(relay),
-      isFinal: (error) => !mayTryElsewhere(error),
-    });
-  }
-
-  /** Asks a relay, and meets the connector it chose. The connector has heard of no flow until it is opened. */
-  async #way(relay: RelayClient, wish: FlowWishes): Promise<Way> {
-    const offer = await this.#request(relay, { ...wish, timeout: RELAY_TIMEOUT_MS });
-    try {
-      const session = await withSignal(this.#options.sessions.get(relay, offer.connector), wish.signal);
-      return { ...offer, relay, session };
-    } catch (error) {
-      offer.body.abort(error);
-      throw error;
-    }
-  }
-
-  /** Asks a relay for a flow; it chooses among the connectors that our view allows, and among no others. */
-  async #request(
-    relay: RelayClient,
-    { target, ...options }: FlowWishes & { readonly timeout: number },
-  ): Promise<FlowOffer> {
-    const { service, port = DEFAULT_PORT } = target;
-    const offer = await this.#asker.ask(relay, { service, port, ...options });
-    if (this.#options.views.mayDialAt(service, offer.connector.uri)) return offer;
-    offer.body.abort();
-    throw new FlowUnavailableError({
-      status: 502,
-      error: "proxy_internal_error",
-      details: "the relay chose a connector that may not offer this service",
-    });
-  }
-
-  async #open(
-    way: Way,
-    { target, signal }: { readonly target: FlowTarget; readonly signal: AbortSignal },
-  ): Promise<ByteChannel> {
-    const { relay, body, session, connector } = way;
-    const { service, port = DEFAULT_PORT } = target;
-    // The connector may be waiting for its upstream, or the relay be dead: only the relay itself can tell.
-    const doubting = setInterval(() => void relay.check(), DOUBT_MS);
-    try {
-      const header = { service, protocol: "tcp" as const, port };
-      const channel = await openFlow({ channel: body, session, header, signal });
-      return this.#track(channel, { service, connector: connector.uri, relay });
-    } finally {
-      clearInterval(doubting);
-    }
+    this.#datagramWatch.close();
   }
 
   /** Watches a flow until its client lets go of it. */
-  #track(channel: SealedChannel, { relay, ...rights }: FlowPlace): ByteChannel {
-    const flow: LiveFlow = { ...rights, channel };
-    this.#live.add(flow);
-    return new TrackedChannel(channel, {
-      signs: this.#watch.enter(relay),
-      forget: () => this.#live.delete(flow),
-    });
+  #track(channel: SealedChannel, service: string, way: Way): ByteChannel {
+    const { signs, leave } = this.#enter(service, way, (reason) => channel.abort(reason));
+    return new TrackedChannel(channel, { signs, forget: leave });
   }
 
-  #failed(relay: RelayClient, { service }: FlowTarget, error: unknown): void {
-    this.#options.logger.debug("flow_failed", { relay: relay.name, service, detail: errorMessage(error) });
+  #trackDatagrams(flow: SealedDatagramFlow, service: string, way: Way): DatagramFlow {
+    const { signs, leave } = this.#enter(service, way, (reason) => flow.fail(reason));
+    const stop = this.#datagramWatch.enter(flow, { signs, idleTimeout: this.#idleTimeout(service) });
+    flow.closed.then(() => {
+      stop();
+      signs.leave();
+      leave();
+    });
+    return flow;
+  }
+
+  #enter(
+    service: string,
+    { relay, connector, carrier }: Way,
+    end: (reason: Error) => void,
+  ): { readonly signs: FlowSigns; readonly leave: () => void } {
+    const flow: LiveFlow = { service, connector: connector.uri, end };
+    this.#live.add(flow);
+    const leave = this.#usage.enter(service, {
+      relay: relay.name,
+      connector: connector.uri,
+      carrier,
+      direct: false,
+    });
+    // The view may have changed while the flow was opened.
+    queueMicrotask(() => this.#check(flow));
+    return {
+      signs: this.#watch.enter(relay),
+      leave: () => {
+        this.#live.delete(flow);
+        leave();
+      },
+    };
+  }
+
+  #idleTimeout(service: string): number {
+    const known = this.#options.views.dialable().find((each) => each.service === service);
+    return known?.idleTimeout ?? IDLE_MS;
+  }
+
+  #check(flow: LiveFlow): void {
+    if (!this.#live.has(flow) || this.#options.views.mayDialAt(flow.service, flow.connector)) return;
+    this.#live.delete(flow);
+    flow.end(new Error("The view no longer allows this flow"));
   }
 
   #viewChanged(): void {
-    for (const flow of this.#live) {
-      if (!this.#options.views.mayDialAt(flow.service, flow.connector)) {
-        flow.channel.abort(new Error("The view no longer allows this flow"));
-        this.#live.delete(flow);
-      }
-    }
-    const { peers } = this.#options.views;
-    this.#options.sessions.retain((connector) => peers.has(connector));
+    const { views, sessions } = this.#options;
+    for (const flow of this.#live) this.#check(flow);
+    this.#usage.retain((service) => views.mayDial(service));
+    const { peers } = views;
+    sessions.retain((connector) => peers.has(connector));
   }
-}
-
-/** What a flow is wanted for, and which connector instances it is not wanted with again. */
-interface FlowWishes {
-  readonly target: FlowTarget;
-  readonly avoid: readonly string[];
-  readonly signal: AbortSignal;
-}
-
-/** All that a flow needs before it is opened. */
-interface Way extends FlowOffer {
-  readonly relay: RelayClient;
-  readonly session: Session;
-}
-
-interface FlowPlace {
-  readonly service: string;
-  readonly connector: string;
-  readonly relay: RelayClient;
 }
 
 interface LiveFlow {
   readonly service: string;
+  /** SPIFFE ID. */
   readonly connector: string;
-  readonly channel: ByteChannel;
+  readonly end: (reason: Error) => void;
 }
 
-function noRelay(): FlowUnavailableError {
-  return new FlowUnavailableError({
-    status: 503,
-    error: "destination_unavailable",
-    details: "no relay connected",
-  });
-}
-
-/** What a client is told when no relay gave a flow: the last thing that was said of it, rather than what broke. */
-function unavailable(error: unknown): FlowUnavailableError {
-  const errors = error instanceof AggregateError ? error.errors : [error];
-  const said = errors.findLast((each) => each instanceof FlowUnavailableError);
-  if (said !== undefined) return said;
-  const cause = errors.at(-1);
-  return new FlowUnavailableError(
-    { status: 502, error: "proxy_internal_error", details: errorMessage(cause) },
-    { cause },
-  );
-}
-
-/** A refusal by policy is final; anything else may go better at another relay. */
-function mayTryElsewhere(error: unknown): boolean {
-  if (error instanceof FlowRefusedError) return error.reason !== "denied";
-  if (error instanceof FlowUnavailableError) return error.failure.status >= 500;
-  return true;
+/** What is sealed in OPEN; the relay says the same to the connector, but for the address. */
+function headerOf({ service, protocol, port = DEFAULT_PORT, address }: DialTarget) {
+  return { service, protocol, port: protocol === "icmp" ? undefined : port, address };
 }

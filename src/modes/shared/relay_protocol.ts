@@ -14,5 +14,11 @@ export const CONNECTOR_HEADER = "ginnel-connector";
 /** Connector instances an agent does not want again for this flow, joined by commas. */
 export const AVOID_HEADER = "ginnel-avoid";
 
+/** What a sealed flow of datagrams carries: "udp", also where it is absent, or "icmp" for echo messages. */
+export const PROTOCOL_HEADER = "ginnel-protocol";
+
+/** In the answer to a flow of datagrams: bytes of the largest payload that crosses the relay as a datagram; 0: none. */
+export const DATAGRAM_SIZE_HEADER = "ginnel-datagram-size";
+
 /** Extended CONNECT protocol by which a connector parks a TLS connection for a later flow. */
 export const PARK_PROTOCOL = "ginnel-reverse";
