@@ -45,7 +45,12 @@ export class DestinationList {
 
   /** Whether a name may be dialled whatever it resolves to. */
   allowsName(name: string, port: number): boolean {
-    return this.#entries.some(({ place, ports }) => covers(ports, port) && meansName(place, name));
+    return this.allowsNameWithin(name, { low: port, high: port });
+  }
+
+  /** Whether a name may be dialled on some port of a range, whatever it resolves to. */
+  allowsNameWithin(name: string, range: PortRange): boolean {
+    return this.#entries.some(({ place, ports }) => touches(ports, range) && meansName(place, name));
   }
 
   /** Whether an address may be dialled. */
@@ -64,7 +69,7 @@ export class DestinationList {
     const asked = placeOf(text);
     if (asked === undefined) return false;
     return this.#entries.some(({ place, ports }) =>
-      ranges.some(({ low, high }) => low <= ports.high && ports.low <= high) && couldMeet(asked, place)
+      ranges.some((range) => touches(ports, range)) && couldMeet(asked, place)
     );
   }
 }
@@ -89,6 +94,10 @@ const MAPPED = 0xffffn;
 function placeOf(text: string): AddressPattern | undefined {
   const place = readAddressPattern(text);
   return place?.kind === "prefix" ? { kind: "prefix", prefix: prefixWithoutMapping(place.prefix) } : place;
+}
+
+function touches(a: PortRange, b: PortRange): boolean {
+  return a.low <= b.high && b.low <= a.high;
 }
 
 function covers({ low, high }: PortRange, port: number): boolean {

@@ -9,8 +9,10 @@ import { HealthServer } from "../../telemetry/health.ts";
 import type { ModeContext, Running } from "../running.ts";
 import { Node } from "../shared/node.ts";
 import { FlowServer } from "./flow_server.ts";
+import { Hosting } from "./hosting.ts";
+import { HostingReach } from "./hosting_reach.ts";
 import { RelayLink } from "./relay_link.ts";
-import { ConfiguredService } from "./services.ts";
+import { ConfiguredService, type OfferedService } from "./services.ts";
 
 /** Seconds that running flows get after a stop was asked for. */
 const DRAIN_SECONDS = 30;
@@ -30,6 +32,7 @@ class Connector implements Running {
   readonly #node: Node;
   readonly #health: HealthServer | undefined;
   readonly #flows: FlowServer;
+  readonly #hosting: Hosting | undefined;
   readonly #links = new Set<RelayLink>();
   readonly #stop = new AbortController();
   #stopping: Promise<void> | undefined;
@@ -44,9 +47,8 @@ class Connector implements Running {
     this.#node = node;
     this.#health = health;
     const { logger } = node;
-    const services = new Map(
-      config.services.map((service) => [service.name, new ConfiguredService(service)]),
-    );
+    const configured = config.services.map((service) => new ConfiguredService(service, node.views));
+    const services = new Map<string, OfferedService>(configured.map((service) => [service.name, service]));
     this.#flows = new FlowServer({
       identity: () => node.identity,
       trust: () => node.trust(),
@@ -76,7 +78,18 @@ class Connector implements Running {
         onRemoved: () => this.#links.delete(link),
       };
     });
-    for (const service of services.values()) {
+    if (config.hosting !== undefined) {
+      this.#hosting = new Hosting({
+        views: node.views,
+        reach: new HostingReach(config.hosting.allow),
+        services,
+        onOffered: (service) => this.#links.forEach((link) => link.offer([service])),
+        onWithdrawn: (name) => this.#links.forEach((link) => link.withdraw([name])),
+        onStanding: (service) => this.#links.forEach((link) => link.standingChanged(service)),
+        logger,
+      });
+    }
+    for (const service of configured) {
       void service.watch({
         signal: this.#stop.signal,
         logger,
@@ -99,6 +112,7 @@ class Connector implements Running {
     logger.info("connector_draining", { reason, flows: this.#flows.size });
     this.#health?.setUnready("draining");
     this.#stop.abort();
+    this.#hosting?.close();
     for (const link of this.#links) link.drain(DRAIN_SECONDS);
     const deadline = Date.now() + DRAIN_SECONDS * 1_000;
     while (this.#flows.size > 0 && Date.now() < deadline) await sleep(50);

@@ -8,7 +8,6 @@ import { DeadlineError, withDeadline } from "../../base/async.ts";
 import type { ByteChannel } from "../../base/channel.ts";
 import { errorMessage } from "../../base/errors.ts";
 import type { Logger } from "../../base/log.ts";
-import type { FlowWish } from "../../core/service/host_target.ts";
 import { FlowRefusedError, type ResetReason } from "../../dataplane/errors.ts";
 import { acceptFlow } from "../../dataplane/flow.ts";
 import type { FlowDecision } from "../../dataplane/flow_opening.ts";
@@ -214,7 +213,6 @@ async function answer(channel: ByteChannel, status: number): Promise<void> {
   await channel.closeWrite();
 }
 
-// deno-lint-ignore ginnel/few-parameters -- what acceptFlow hands over, and whom it is meant for
 async function dialForFlow(
   service: OfferedService,
   wish: CallerWish,

@@ -8,12 +8,14 @@ import type { ByteChannel } from "../../base/channel.ts";
 import { errorMessage } from "../../base/errors.ts";
 import type { Logger } from "../../base/log.ts";
 import type { ConnectorConfig } from "../../config/schema/connector.ts";
+import { DEFAULT_IDLE_TIMEOUT } from "../../core/policy/document.ts";
 import type { TerminatorRank } from "../../core/registry.ts";
 import type { FlowWish } from "../../core/service/host_target.ts";
 import { FlowRefusedError } from "../../dataplane/errors.ts";
 import { dialUpstream } from "../../io/tcp/dial.ts";
 import { resolveUpstream } from "../../io/tcp/resolve_upstream.ts";
 import { probeUpstream } from "../../io/tcp/probe.ts";
+import type { ViewHolder } from "../shared/view_holder.ts";
 
 type ServiceConfig = ConnectorConfig["services"][number];
 
@@ -33,6 +35,8 @@ export interface OfferedService {
   /** Whether new flows would be answered now. */
   readonly isHealthy: boolean;
   readonly standing: Standing;
+  /** Milliseconds after which a flow of datagrams that carries nothing ends. */
+  readonly idleTimeout: number;
   /** Counts a flow in; false when the service is full. */
   enter(): boolean;
   /** Counts a flow out. */
@@ -56,12 +60,19 @@ const UPSTREAM_TIMEOUT_MS = 10_000;
 export class ConfiguredService implements OfferedService {
   readonly name: string;
   readonly #config: ServiceConfig;
+  readonly #views: Pick<ViewHolder, "bindable">;
   #healthy = true;
   #flows = 0;
 
-  constructor(config: ServiceConfig) {
+  constructor(config: ServiceConfig, views: Pick<ViewHolder, "bindable">) {
     this.name = config.name;
     this.#config = config;
+    this.#views = views;
+  }
+
+  get idleTimeout(): number {
+    const known = this.#views.bindable().find(({ service }) => service === this.name);
+    return known?.idleTimeout ?? DEFAULT_IDLE_TIMEOUT * 1_000;
   }
 
   get isHealthy(): boolean {
