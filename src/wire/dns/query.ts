@@ -5,7 +5,7 @@
  *   | ID | Flags | QDCOUNT = 1 | ANCOUNT = 0 | NSCOUNT = 0 | ARCOUNT <= 1 | question | OPT |
  */
 import { DNS_CLASS_IN, DNS_HEADER, DNS_RCODE, DNS_TYPE, type DnsRcode } from "./codes.ts";
-import { readDnsName } from "./names.ts";
+import { readDnsName, writeDnsName } from "./names.ts";
 
 /** What a query says of itself, as far as it could be read. */
 export interface DnsQuery {
@@ -32,6 +32,8 @@ export interface DnsOptions {
 
 const QR = 0x8000;
 const OPCODE = 0x7800;
+/** In the upper byte of the flags. */
+const RECURSION_DESIRED = 0x01;
 /** What stands between the name of a question, or of a record, and its end or data. */
 const QUESTION_REST = 4;
 const RECORD_REST = 10;
@@ -71,6 +73,17 @@ export function readDnsQuery(bytes: Uint8Array): DnsQuery | undefined {
   // RFC 6891 §6.1.3: whoever does not know the version says BADVERS.
   if (version !== 0) return { ...query, edns, fault: DNS_RCODE.BADVERS };
   return judged({ ...query, edns });
+}
+
+/** Writes a query for a host name's IPv4 addresses, to a server that asks others. */
+export function writeDnsQuery(name: string, id: number): Uint8Array<ArrayBuffer> {
+  const text = writeDnsName(name);
+  if (text === undefined) throw new RangeError(`Cannot ask for ${JSON.stringify(name)}: no host name`);
+  const bytes = new Uint8Array(DNS_HEADER + text.length + QUESTION_REST);
+  bytes.set([id >> 8, id, RECURSION_DESIRED, 0, 0, 1]);
+  bytes.set(text, DNS_HEADER);
+  bytes.set([0, DNS_TYPE.A, 0, DNS_CLASS_IN], DNS_HEADER + text.length);
+  return bytes;
 }
 
 /** Refuses what is well-formed, but asks for nothing that one name has. */
