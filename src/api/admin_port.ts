@@ -14,6 +14,7 @@ import type {
 import type { ListQuery, Page } from "../core/network/listing.ts";
 import type { Principal } from "../core/network/access.ts";
 import type { AuditEntry, AuditQuery } from "../core/network/audit_entry.ts";
+import type { ServiceNetwork } from "../core/service/catalogue.ts";
 import type { Resource, ResourceKind } from "../core/network/resources.ts";
 
 /** A one-time enrolment. */
@@ -75,6 +76,8 @@ export interface PolicyRevision extends Omit<ResourceInputs["egress-policy"], "v
 
 /** The network's administration. Refusals are values; a rejection means the database is away. */
 export interface AdminPort {
+  /** How services appear on machines. */
+  readonly services: ServiceNetwork;
   list<K extends ResourceKind>(kind: K, query: ListQuery): Promise<Page<Resource<K>>>;
   get<K extends ResourceKind>(kind: K, id: string): Promise<Resource<K> | undefined>;
   create<K extends PlainKind>(

@@ -1,6 +1,9 @@
 /** All routes of administrators, mounted under `/api/v1` behind the gate. */
 
 import type { OpenAPIHono } from "@hono/zod-openapi";
+import { formatIp } from "../base/ip.ts";
+import type { ServiceNetwork } from "../core/service/catalogue.ts";
+import { virtualAddress } from "../core/service/virtual_address.ts";
 import type { AdminPort } from "./admin_port.ts";
 import { type ApiEnv, createRouter } from "./env.ts";
 import { identityRoutes } from "./routes/identity_routes.ts";
@@ -30,6 +33,7 @@ export function adminRoutes(admin: AdminPort): OpenAPIHono<ApiEnv> {
       output: output.serviceOutput,
       filters: { encryptionRequired: queryFlag },
       hasAttributes: true,
+      more: ({ spec: { index } }) => ({ virtualAddresses: virtualAddresses(admin.services, index) }),
     }),
   );
   router.route(
@@ -81,4 +85,10 @@ export function adminRoutes(admin: AdminPort): OpenAPIHono<ApiEnv> {
   router.route("/sessions", sessionRoutes(admin));
   router.route("/ipam", ipamRoutes(admin));
   return router;
+}
+
+function virtualAddresses(network: ServiceNetwork, index: number | undefined) {
+  if (index === undefined) return null;
+  const [ipv4, ipv6] = ([4, 6] as const).map((version) => formatIp(virtualAddress(network, version, index)));
+  return { ipv4, ipv6, index };
 }

@@ -1,6 +1,7 @@
 /** Turns stored resources into answers: only what the caller may see, times as text, the revision as ETag. */
 
 import type { Principal } from "../core/network/access.ts";
+import { DEFAULT_IDLE_TIMEOUT } from "../core/policy/document.ts";
 import type { Resource, ResourceKind, ResourceSpecs } from "../core/network/resources.ts";
 import type { Page } from "../core/network/listing.ts";
 
@@ -19,7 +20,10 @@ const SPECS: { readonly [K in ResourceKind]: (spec: ResourceSpecs[K], to: Princi
     ]),
     ...(seesAccess(to) ? { adminRole, externalId } : {}),
   }),
-  "service": (spec) => pick(spec, ["configs", "encryptionRequired", "roleAttributes", "tags"]),
+  "service": ({ idleTimeout = DEFAULT_IDLE_TIMEOUT, ...spec }) => ({
+    ...pick(spec, ["configs", "encryptionRequired", "roleAttributes", "tags"]),
+    idleTimeout,
+  }),
   "config": (spec) => pick(spec, ["type", "data", "tags"]),
   "service-policy": (spec) => pick(spec, ["type", "semantic", "identityRoles", "serviceRoles", "tags"]),
   "egress-policy": (spec) => pick(spec, ["version", "description", "document", "active"]),
@@ -53,13 +57,15 @@ export function present<K extends ResourceKind>(resource: Resource<K>, to: Princ
 /** An answer that is one resource, with its revision as ETag. */
 export function resourceAnswer<K extends ResourceKind>(
   resource: Resource<K>,
-  { to, status = 200, headers = {} }: {
+  { to, more = {}, status = 200, headers = {} }: {
     readonly to: Principal;
+    /** Fields that do not stand in the resource itself. */
+    readonly more?: object | undefined;
     readonly status?: number;
     readonly headers?: Readonly<Record<string, string>>;
   },
 ): Response {
-  return Response.json(present(resource, to), {
+  return Response.json({ ...present(resource, to), ...more }, {
     status,
     headers: { ...headers, etag: `"${resource.revision}"` },
   });

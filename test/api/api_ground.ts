@@ -5,12 +5,14 @@ import { createApi } from "../../src/api/app.ts";
 import { createRouter } from "../../src/api/env.ts";
 import type { ApiLimits, NodeRouterMount } from "../../src/api/ports.ts";
 import { requireNode } from "../../src/api/require_node.ts";
+import { parsePrefix } from "../../src/base/ip.ts";
 import { createLogger } from "../../src/base/log.ts";
 import { AdminAuth } from "../../src/control/admin/admin_auth.ts";
 import { NetworkAdmin } from "../../src/control/admin/network_admin.ts";
 import { NodeAuth } from "../../src/control/admin/node_auth.ts";
 import type { SessionRecord, Store } from "../../src/control/store.ts";
 import type { AdminRole } from "../../src/core/network/resources.ts";
+import { serviceNetworkOf } from "../../src/core/service/service_network.ts";
 import type { Identity } from "../../src/identity/identity_file.ts";
 import { createProof, ProofVerifier } from "../../src/identity/proof.ts";
 import { validateEgress } from "../../src/modes/controller/validate_egress.ts";
@@ -93,6 +95,7 @@ export class ApiGround implements AsyncDisposable {
       trustDomain: DOMAIN,
       source: `spiffe://${DOMAIN}/controller/${CONTROLLER}`,
       now,
+      services: serviceNetworkOf({ zone: "ginnel.internal", ipv4: parsePrefix("10.101.0.0/16")! }, DOMAIN),
       validateEgress,
       createEnrolmentToken: async (identityId) => {
         const enrolment = {

@@ -3,7 +3,7 @@
 import { type OpenAPIHono, z } from "@hono/zod-openapi";
 import type { NewResource, ResourceEdit } from "../../core/network/administration.ts";
 import type { ApiCollection, Principal } from "../../core/network/access.ts";
-import type { ResourceKind } from "../../core/network/resources.ts";
+import type { Resource, ResourceKind } from "../../core/network/resources.ts";
 import type { PlainKind, WriteContext } from "../../core/network/administration.ts";
 import type { ListQuery } from "../../core/network/listing.ts";
 import type { AdminPort } from "../admin_port.ts";
@@ -25,6 +25,8 @@ export interface ResourceRoutesOptions<K extends ResourceKind> {
   readonly hiddenFilters?: readonly string[];
   /** Whether resources of this kind carry role attributes. */
   readonly hasAttributes?: boolean;
+  /** What an answer shows that follows from the resource and the network. */
+  readonly more?: (resource: Resource<K>) => object;
   /** Whether names are searched as a part only. */
   readonly searchOnly?: boolean;
 }
@@ -41,7 +43,7 @@ export function plainRoutes<K extends PlainKind>(
   options: PlainRoutesOptions<K>,
 ): OpenAPIHono<ApiEnv> {
   const router = readRoutes(admin, options);
-  const { kind, collection, input, edit, output } = options;
+  const { kind, collection, input, edit, output, more } = options;
   const tags = [collection];
   addRoute(
     router,
@@ -58,14 +60,20 @@ export function plainRoutes<K extends PlainKind>(
       const made = await admin.create(kind, { name, spec } as unknown as NewResource<K>, { by });
       if (!made.ok) return refusal(made);
       const location = `/api/v1/${collection}/${made.value.id}`;
-      return resourceAnswer(made.value, { to: by, status: 201, headers: { location } });
+      return resourceAnswer(made.value, {
+        to: by,
+        more: more?.(made.value),
+        status: 201,
+        headers: { location },
+      });
     },
   );
   const change = async (id: string, values: object, write: WriteContext) => {
     const { name, ...spec } = values as { name?: string };
     const changed = { ...(name === undefined ? {} : { name }), spec } as unknown as ResourceEdit<K>;
     const written = await admin.update({ kind, id }, changed, write);
-    return written.ok ? resourceAnswer(written.value, { to: write.by }) : refusal(written);
+    if (!written.ok) return refusal(written);
+    return resourceAnswer(written.value, { to: write.by, more: more?.(written.value) });
   };
   for (const [method, schema] of [["put", input], ["patch", edit]] as const) {
     addRoute(
@@ -94,7 +102,7 @@ export function readRoutes<K extends ResourceKind>(
   options: ResourceRoutesOptions<K>,
 ): OpenAPIHono<ApiEnv> {
   const router = createRouter();
-  const { kind, output, filters = {}, hiddenFilters = [] } = options;
+  const { kind, output, filters = {}, hiddenFilters = [], more } = options;
   const tags = [options.collection];
   const { name, ...search } = searchQuery;
   const query = z.strictObject({
@@ -131,7 +139,7 @@ export function readRoutes<K extends ResourceKind>(
         where: where as NonNullable<ListQuery["where"]>,
         ...defined({ cursor, search, name, roleAttribute }),
       });
-      return pageAnswer(page, (resource) => present(resource, to));
+      return pageAnswer(page, (resource) => ({ ...present(resource, to), ...more?.(resource) }));
     },
   );
   addRoute(
@@ -147,7 +155,7 @@ export function readRoutes<K extends ResourceKind>(
       const found = await admin.get(kind, context.req.valid("param").id);
       return found === undefined
         ? problem("not-found")
-        : resourceAnswer(found, { to: context.get("principal") });
+        : resourceAnswer(found, { to: context.get("principal"), more: more?.(found) });
     },
   );
   return router;

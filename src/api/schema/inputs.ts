@@ -2,12 +2,13 @@
 
 import { z } from "@hono/zod-openapi";
 import { API_COLLECTIONS } from "../../core/network/access.ts";
+import { DEFAULT_IDLE_TIMEOUT } from "../../core/policy/document.ts";
+import { hostSchema } from "../../core/service/host.ts";
+import { interceptSchema } from "../../core/service/intercept.ts";
 import { ADMIN_ROLES } from "../../core/network/resources.ts";
 import { isoTime, resourceName, roleAttributes, tags } from "./common.ts";
 
 const adminRole = z.enum(ADMIN_ROLES);
-const port = z.int().min(1).max(65_535);
-const protocols = z.array(z.enum(["tcp", "udp"])).min(1).max(2);
 
 /** `#attribute`, `@name` or `#all`; judged by the administration. */
 const roles = z.array(z.string().min(2).max(2_100)).max(256);
@@ -40,6 +41,8 @@ const serviceFields = {
   configs: z.array(z.uuid()).max(8),
   encryptionRequired: z.boolean(),
   roleAttributes: roleAttributes,
+  /** Seconds. */
+  idleTimeout: z.int().min(5).max(86_400),
   tags,
 };
 
@@ -49,28 +52,19 @@ export const serviceInput = z.strictObject({
   configs: serviceFields.configs.default([]),
   encryptionRequired: serviceFields.encryptionRequired.default(true),
   roleAttributes: roleAttributes.default([]),
+  idleTimeout: serviceFields.idleTimeout.default(DEFAULT_IDLE_TIMEOUT),
   tags: tags.default({}),
 }).openapi("ServiceInput");
 
 /** A change of a service. */
 export const serviceEdit = z.strictObject(serviceFields).partial().openapi("ServiceEdit");
 
+// As clones: only what is made after `@hono/zod-openapi` was loaded knows `openapi`.
 /** Data of an `intercept.v1` config: what agents catch. */
-const interceptData = z.strictObject({
-  addresses: z.array(z.string().min(1).max(255)).min(1).max(256),
-  portRanges: z.array(
-    z.strictObject({ low: port, high: port })
-      .refine(({ low, high }) => low <= high, { path: ["high"], message: "is below low" }),
-  ).min(1).max(256),
-  protocols,
-}).openapi("InterceptV1");
+const interceptData = interceptSchema.clone().openapi("InterceptV1");
 
 /** Data of a `host.v1` config: what connectors dial. */
-const hostData = z.strictObject({
-  address: z.string().min(1).max(255),
-  port,
-  protocol: z.enum(["tcp", "udp"]),
-}).openapi("HostV1");
+const hostData = hostSchema.clone().openapi("HostV1");
 
 /** A new config, or all of one. */
 export const configInput = z.discriminatedUnion("type", [

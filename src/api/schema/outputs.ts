@@ -29,6 +29,8 @@ export const serviceOutput = z.object({
   configs: words,
   encryptionRequired: z.boolean(),
   roleAttributes: words,
+  idleTimeout: z.int(),
+  virtualAddresses: z.object({ ipv4: z.string(), ipv6: z.string(), index: z.int() }).nullable(),
   tags: notes,
 }).openapi("Service");
 

@@ -2,6 +2,7 @@
 
 import type { Principal } from "../../core/network/access.ts";
 import type { FieldProblem, Outcome } from "../../core/network/administration.ts";
+import type { ServiceNetwork } from "../../core/service/catalogue.ts";
 import type { Resource } from "../../core/network/resources.ts";
 import type { AllocationOptions, Enrolment, SessionRecord, Store, StoreTransaction } from "../store.ts";
 import { adminFact } from "./admin_audit.ts";
@@ -15,6 +16,8 @@ export interface NetworkAdminOptions {
   readonly source: string;
   /** Milliseconds since the epoch. */
   readonly now: () => number;
+  /** How services appear on machines. */
+  readonly services: ServiceNetwork;
   /** What is wrong with an egress policy's document. */
   readonly validateEgress: (document: Readonly<Record<string, unknown>>) => readonly FieldProblem[];
   /** Makes a one-time token for an identity, unless it cannot enrol, and stores its enrolment. */

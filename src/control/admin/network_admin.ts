@@ -15,6 +15,7 @@ import type { Principal } from "../../core/network/access.ts";
 import type { AuditEntry, AuditQuery } from "../../core/network/audit_entry.ts";
 import type { Resource, ResourceKind } from "../../core/network/resources.ts";
 import type { ListQuery, Page } from "../../core/network/listing.ts";
+import type { ServiceNetwork } from "../../core/service/catalogue.ts";
 import type { AddressAllocation, Enrolment, SessionRecord, Store } from "../store.ts";
 import { requireGrant } from "./access_rules.ts";
 import { Addresses, type PoolSummary } from "./addresses.ts";
@@ -43,6 +44,11 @@ export class NetworkAdmin {
     this.#tokens = new ApiTokens(this.#context);
     this.#addresses = new Addresses(this.#context);
     this.#presence = new Presence(this.#context);
+  }
+
+  /** How services appear on machines. */
+  get services(): ServiceNetwork {
+    return this.#context.options.services;
   }
 
   list<K extends ResourceKind>(kind: K, query: ListQuery): Promise<Page<Resource<K>>> {

@@ -4,6 +4,8 @@ import { parseHostPort } from "../../base/address.ts";
 import type { FieldProblem } from "../../core/network/administration.ts";
 import type { Resource, ResourceKind, ResourceSpecs } from "../../core/network/resources.ts";
 import { roleAttributeFault, roleFault, roleListFault, type RoleSide } from "../../core/policy/role_forms.ts";
+import { hostSchema } from "../../core/service/host.ts";
+import { interceptSchema } from "../../core/service/intercept.ts";
 import { serviceNameFault } from "../../core/service_name.ts";
 import { parseCertificatesPem } from "../../identity/certificate.ts";
 import { IdentityError } from "../../identity/errors.ts";
@@ -42,11 +44,10 @@ const CHECKS: Checks = {
     ...attributeProblems(spec.roleAttributes),
     ...await configProblems(spec.configs, tx),
   ],
-  "config": ({ spec: { type, data } }) =>
-    // The shape of each type's data is the API's to check; that a change does not swap shapes is seen here.
-    (type === "host.v1") === ("address" in data)
-      ? []
-      : [{ field: "data", message: `is not the data of a config of type ${type}` }],
+  "config": ({ spec: { type, data } }) => {
+    const { error } = (type === "host.v1" ? hostSchema : interceptSchema).safeParse(data);
+    return (error?.issues ?? []).map(({ path, message }) => ({ field: fieldOf(["data", ...path]), message }));
+  },
   "service-policy": ({ spec }) => [
     ...roleProblems("identityRoles", spec.identityRoles, "identity"),
     ...roleProblems("serviceRoles", spec.serviceRoles, "service"),
@@ -139,4 +140,9 @@ function pemFault(pem: string): string | undefined {
 
 function problem(field: string, message: string | undefined): FieldProblem[] {
   return message === undefined ? [] : [{ field, message }];
+}
+
+/** A path as text, such as `data.portRanges[0].low`. */
+function fieldOf(path: readonly PropertyKey[]): string {
+  return path.map((part) => typeof part === "number" ? `[${part}]` : `.${String(part)}`).join("").slice(1);
 }

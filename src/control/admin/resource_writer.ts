@@ -14,6 +14,7 @@ import type { StoreTransaction } from "../store.ts";
 import { requireGrant } from "./access_rules.ts";
 import type { AdminContext } from "./admin_context.ts";
 import { present, refuse, written } from "./decide.ts";
+import { freeIndex } from "./service_index.ts";
 import { findProblems, servicesWith } from "./resource_checks.ts";
 
 /** A resource by its kind and id. */
@@ -136,6 +137,10 @@ export class ResourceWriter {
     { name, spec }: NewResource<K>,
     tx: StoreTransaction,
   ): Promise<{ readonly name: string; readonly spec: ResourceSpecs[K] }> {
+    if (kind === "service") {
+      const index = await freeIndex(name, tx);
+      return { name, spec: { ...spec as NewResource<"service">["spec"], index } as ResourceSpecs[K] };
+    }
     if (kind !== "identity") return { name, spec: spec as ResourceSpecs[K] };
     const input = spec as NewResource<"identity">["spec"];
     const spiffeId = input.type === "workload"

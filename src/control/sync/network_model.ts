@@ -135,13 +135,19 @@ export class NetworkModel {
   #serviceChange(id: string): NetworkChange {
     const service = this.#services.get(id);
     if (service === undefined) return { kind: "service", id, value: null };
-    const { encryptionRequired, roleAttributes, configs } = service.spec;
+    const { encryptionRequired, roleAttributes, idleTimeout, index, configs } = service.spec;
     const byType: Record<string, Readonly<Record<string, unknown>>> = {};
     for (const config of configs) {
       const spec = this.#configs.get(config)?.spec;
       if (spec !== undefined) byType[spec.type] = spec.data;
     }
-    const spec: NetworkService = { encryptionRequired, roleAttributes, configs: byType };
+    const spec: NetworkService = {
+      encryptionRequired,
+      roleAttributes,
+      ...(idleTimeout !== undefined && { idleTimeout }),
+      ...(index !== undefined && { index }),
+      configs: byType,
+    };
     return { kind: "service", id, value: { name: service.name, spec } };
   }
 

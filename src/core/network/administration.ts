@@ -38,7 +38,7 @@ export interface ResourceInputs {
     >
     /** Only of a workload; others' follow from type and name. */
     & { readonly spiffeId?: string };
-  readonly "service": ResourceSpecs["service"];
+  readonly "service": Omit<ResourceSpecs["service"], "index">;
   readonly "config": ResourceSpecs["config"];
   readonly "service-policy": ResourceSpecs["service-policy"];
   readonly "egress-policy": Omit<ResourceSpecs["egress-policy"], "active">;

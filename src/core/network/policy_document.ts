@@ -4,6 +4,8 @@
  */
 
 import type { PolicyDocument, PolicyIdentity, PolicyService, ServicePolicy } from "../policy/document.ts";
+import { type Host, readHost } from "../service/host.ts";
+import { type Intercept, readIntercept } from "../service/intercept.ts";
 import type { ServicePolicySpec, TrustDomainSpec } from "./resources.ts";
 import type { NamedSpec, NetworkService, NetworkState } from "./state.ts";
 import { splitSpiffeId, workloadAttributes } from "./workload_rules.ts";
@@ -26,6 +28,9 @@ export function toPolicyDocument(state: NetworkState): PolicyDocument {
 
 const IDENTITIES = new WeakMap<object, WeakMap<object, readonly PolicyIdentity[]>>();
 const SERVICES = new WeakMap<NetworkState["services"], readonly PolicyService[]>();
+const SERVICE = new WeakMap<NamedSpec<NetworkService>, PolicyService>();
+const INTERCEPTS = new WeakMap<object, { readonly value: Intercept | undefined }>();
+const HOSTS = new WeakMap<object, { readonly value: Host | undefined }>();
 const POLICIES = new WeakMap<NetworkState["servicePolicies"], readonly ServicePolicy[]>();
 
 function remember<K extends object, V>(memory: WeakMap<K, V>, key: K, make: (key: K) => V): V {
@@ -62,11 +67,33 @@ function rulesFor(id: string, domains: ReadonlyMap<string, TrustDomainSpec>): re
 }
 
 function toServices(services: ReadonlyMap<string, NamedSpec<NetworkService>>): PolicyService[] {
-  return [...services.values()].map(({ name, spec }) => ({
+  return [...services.values()].map((service) => remember(SERVICE, service, toService));
+}
+
+function toService({ name, spec }: NamedSpec<NetworkService>): PolicyService {
+  const { roleAttributes, encryptionRequired, index, idleTimeout, configs } = spec;
+  const intercept = read(configs["intercept.v1"], { memory: INTERCEPTS, by: readIntercept });
+  const host = read(configs["host.v1"], { memory: HOSTS, by: readHost });
+  return {
     name,
-    roleAttributes: spec.roleAttributes,
-    endToEnd: spec.encryptionRequired ? "required" : "optional",
-  }));
+    roleAttributes,
+    endToEnd: encryptionRequired ? "required" : "optional",
+    ...(index !== undefined && { index }),
+    ...(idleTimeout !== undefined && { idleTimeout }),
+    ...(intercept !== undefined && { intercept }),
+    ...(host !== undefined && { host }),
+  };
+}
+
+/** A config that stays as it is gives the same object, so that views need not compare what is in it. */
+function read<V extends object>(
+  data: Readonly<Record<string, unknown>> | undefined,
+  { memory, by }: {
+    readonly memory: WeakMap<object, { readonly value: V | undefined }>;
+    readonly by: (data: unknown) => V | undefined;
+  },
+): V | undefined {
+  return data && remember(memory, data, () => ({ value: by(data) })).value;
 }
 
 function toPolicies(policies: ReadonlyMap<string, NamedSpec<ServicePolicySpec>>): ServicePolicy[] {

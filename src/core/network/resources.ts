@@ -60,6 +60,10 @@ export interface ServiceSpec {
   /** False: clients that cannot hold an end-to-end session may reach it too. */
   readonly encryptionRequired: boolean;
   readonly roleAttributes: readonly string[];
+  /** Seconds after which a UDP flow that carries nothing ends; absent in services of older controllers. */
+  readonly idleTimeout?: number;
+  /** The last 16 bits of its virtual addresses, given at its creation for life; absent as `idleTimeout` is. */
+  readonly index?: number;
   readonly tags: Tags;
 }
 

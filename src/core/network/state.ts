@@ -36,6 +36,7 @@ export type NetworkIdentity = Pick<
 >;
 
 /** What relays and agents need of a service; its configs by type. */
-export interface NetworkService extends Pick<ServiceSpec, "encryptionRequired" | "roleAttributes"> {
+export interface NetworkService
+  extends Pick<ServiceSpec, "encryptionRequired" | "roleAttributes" | "idleTimeout" | "index"> {
   readonly configs: Readonly<Record<string, Readonly<Record<string, unknown>>>>;
 }

@@ -26,6 +26,8 @@ const Identity = z.object({
 const Service = z.object({
   encryptionRequired: z.boolean(),
   roleAttributes: Attributes,
+  idleTimeout: z.int().min(1).max(86_400).exactOptional(),
+  index: z.int().min(1).max(0xffff).exactOptional(),
   configs: z.record(z.string(), Data).readonly(),
 });
 const ServicePolicy = z.object({

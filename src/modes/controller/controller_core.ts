@@ -8,6 +8,7 @@ import { errorMessage, GinnelError } from "../../base/errors.ts";
 import type { Logger } from "../../base/log.ts";
 import type { EnrolmentPort } from "../../api/nodes/enrolment_routes.ts";
 import type { ControllerSettings } from "../../config/schema/controller.ts";
+import { numberServices } from "../../control/admin/service_index.ts";
 import { AdminAuth } from "../../control/admin/admin_auth.ts";
 import { NetworkAdmin } from "../../control/admin/network_admin.ts";
 import { NodeAuth } from "../../control/admin/node_auth.ts";
@@ -23,6 +24,7 @@ import { WorkloadAdmission } from "../../control/sync/workload_admission.ts";
 import { NetworkPublisher } from "../../control/views/network_publisher.ts";
 import { ViewService } from "../../control/views/view_service.ts";
 import { foreignTrust } from "../../core/network/foreign_trust.ts";
+import type { ServiceNetwork } from "../../core/service/catalogue.ts";
 import { formatServiceNetwork, serviceNetworkOf } from "../../core/service/service_network.ts";
 import { caPaths } from "../../identity/ca_directory.ts";
 import type { Identity } from "../../identity/identity_file.ts";
@@ -61,6 +63,7 @@ interface Parts {
   readonly ca: CaKeeper;
   readonly paths: DataPaths;
   readonly addresses: AddressPlan;
+  readonly services: ServiceNetwork;
   readonly feed: Feed;
   readonly views: ViewService;
   readonly providers: ProviderDirectory;
@@ -97,7 +100,10 @@ export class ControllerCore implements AsyncDisposable {
       await openStore(await databaseOf(settings), { logger, patience: DATABASE_PATIENCE }),
     );
     const { ca, paths } = await openCa(settings, { store, logger });
+    const numbered = await numberServices(store);
+    if (numbered > 0) logger.info("services_numbered", { services: numbered });
     const addresses = await planAddresses(settings);
+    const services = serviceNetworkOf(settings.services, settings.trustDomain);
     const providers = await openProviders(settings, { logger });
     const listening = { port: settings.listen.port };
     const authority = () => ca.authority;
@@ -105,7 +111,7 @@ export class ControllerCore implements AsyncDisposable {
       new ViewService({
         authority,
         ttl: settings.viewTtl,
-        services: formatServiceNetwork(serviceNetworkOf(settings.services, settings.trustDomain)),
+        services: formatServiceNetwork(services),
         logger,
         now: Date.now,
       }),
@@ -136,6 +142,7 @@ export class ControllerCore implements AsyncDisposable {
       ca,
       paths,
       addresses,
+      services,
       feed,
       views,
       providers,
@@ -194,6 +201,7 @@ export class ControllerCore implements AsyncDisposable {
       trustDomain,
       source,
       now,
+      services: parts.services,
       validateEgress,
       createEnrolmentToken: (identityId, options) => this.enrolment.createToken(identityId, options),
       roots: () => ca.roots(),

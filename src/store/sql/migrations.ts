@@ -38,6 +38,16 @@ const TYPES = {
 /** All versions, oldest first. */
 export const MIGRATIONS: readonly Migration[] = [
   { version: 1, name: "network", statements: (kind) => [...resourceTables(kind), ...otherTables(kind)] },
+  {
+    version: 2,
+    name: "service numbers",
+    // As lists ask for it: the JSON value. Services without a number are as many as they like.
+    statements: (kind) => [
+      `CREATE UNIQUE INDEX idx_services_index ON services ((spec -> ${
+        kind === "sqlite" ? "'$.index'" : "'index'"
+      }))`,
+    ],
+  },
 ];
 
 function resourceTables(kind: DatabaseKind): string[] {
