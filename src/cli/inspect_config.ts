@@ -13,6 +13,7 @@ import { compilePolicy, type PolicyWarning } from "../core/policy/snapshot.ts";
 import { loadAuthority } from "../identity/authority.ts";
 import { type Identity, loadIdentity } from "../identity/identity_file.ts";
 import { controllerSteps } from "./inspect_controller.ts";
+import { inspectHosting } from "./inspect_hosting.ts";
 import { agentTunnelSteps, type InspectionStep, relayTunnelSteps } from "./inspect_tunnel.ts";
 import type { Finding } from "./report.ts";
 
@@ -45,6 +46,7 @@ export async function inspectConfig(file: string, now: number): Promise<Inspecti
   if ((config.mode === "agent" || config.mode === "connector") && identity !== undefined) {
     findings.push(...inspectRelays(config, identity));
   }
+  if (config.mode === "connector") findings.push(...inspectHosting(config));
   if (config.mode === "agent" && config.tunnel !== undefined) {
     await takeSteps(agentTunnelSteps(config.tunnel), findings);
   }
