@@ -41,6 +41,8 @@ export const TOOLS = {
     install: "apt-get install -y qemu-user-static libc6-arm64-cross libgcc-s1-arm64-cross",
   },
   ss: { install: "apt-get install -y iproute2", paths: ["/usr/bin/ss", "/usr/sbin/ss"] },
+  "systemd-analyze": { install: "apt-get install -y systemd" },
+  uvicorn: { install: "apt-get install -y uvicorn python3-websockets", paths: ["/usr/bin/uvicorn"] },
 } as const satisfies Record<string, ToolOptions>;
 
 /** Requires a program: one of {@linkcode TOOLS}, or another with its own install command. */
