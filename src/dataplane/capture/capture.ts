@@ -153,7 +153,6 @@ export class Capture {
   }
 
   /** `back`: the packet was rewritten and goes to the device. */
-  // deno-lint-ignore ginnel/few-parameters -- called per packet: an options object would be an allocation
   #take(bytes: Uint8Array<ArrayBuffer>, start: number, end: number): Taken | "back" {
     const packet = this.#packet;
     const { view } = packet;

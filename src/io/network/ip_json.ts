@@ -17,6 +17,8 @@ export interface KernelRoute {
   readonly metric: number;
   /** Where it leads; absent where it refuses. */
   readonly hop?: NextHop;
+  /** Whose address it is, of a "local" one. */
+  readonly owner?: string;
 }
 
 /** The next machine on the way, or a neighbour on the link itself. */
@@ -49,7 +51,9 @@ export function readRoutes(text: string, version: 4 | 6): KernelRoute[] {
     const hops = type === "unicast" ? [entry, ...recordsOf(entry["nexthops"])] : [];
     const hop = hops.map(readHop).find((found) => found !== undefined);
     const table = String(entry["table"] ?? "main");
-    const route = { prefix, type, table, protocol: String(entry["protocol"] ?? ""), metric };
+    const device = entry["dev"];
+    const owner = type === "local" && typeof device === "string" ? { owner: device } : {};
+    const route = { prefix, type, table, protocol: String(entry["protocol"] ?? ""), metric, ...owner };
     return [hop === undefined ? route : { ...route, hop }];
   });
 }

@@ -49,6 +49,12 @@ export class RouteTable implements AsyncDisposable {
     return this.#serial.run(() => this.#execute());
   }
 
+  /** All routes of this machine, of all tables, its own addresses among them. */
+  async present(): Promise<KernelRoute[]> {
+    const ipv6 = ipv6Usable(this.#context.files, "all");
+    return [...await this.#read(4), ...(ipv6 ? await this.#read(6) : [])];
+  }
+
   /** Removes every route of ours. */
   close(): Promise<void> {
     return this.#serial.run(async () => {
@@ -70,7 +76,7 @@ export class RouteTable implements AsyncDisposable {
     const ipv6 = ipv6Usable(files, this.#name);
     const wanted = this.#wanted.filter(({ version }) => version === 4 || ipv6);
     const covered = coveredBy(wanted, this.#pinned);
-    const present = [...await this.#read(4), ...(ipv6Usable(files, "all") ? await this.#read(6) : [])];
+    const present = await this.present();
     const pinnedBefore = (journal.data.pins ?? []).map(parseIp).filter((address) => address !== undefined);
     const table = { interfaceName: this.#name, present, pinnedBefore };
     const pins = this.#pins(covered, table);

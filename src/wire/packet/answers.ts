@@ -107,7 +107,6 @@ const UDP_UPPER4 = { version: 4, headerLength: 20, protocol: PROTOCOL_UDP } as c
 const UDP_UPPER6 = { version: 6, headerLength: 40, protocol: PROTOCOL_UDP } as const;
 const ICMP_UPPER6 = { version: 6, headerLength: 40, protocol: PROTOCOL_ICMPV6 } as const;
 
-// deno-lint-ignore ginnel/few-parameters -- called per packet: an options object would be an allocation
 function writeIpHeader(
   bytes: Uint8Array,
   start: number,

@@ -1,0 +1,226 @@
+/**
+ * One set-up of the interface that captures: device, addresses, listeners and routes, for one choice of pools. It lives
+ * until the pools change, the device is lost, or the agent ends.
+ */
+
+import { setImmediate } from "node:timers";
+import { errorMessage, GinnelError } from "../../../base/errors.ts";
+import {
+  formatIp,
+  formatPrefix,
+  type IpAddress,
+  ipBits,
+  type IpPrefix,
+  parseIp,
+  parsePrefix,
+  prefixContains,
+} from "../../../base/ip.ts";
+import type { Logger } from "../../../base/log.ts";
+import type { ServiceCatalogue, ServiceNetwork } from "../../../core/service/catalogue.ts";
+import { Capture, type CaptureCounts } from "../../../dataplane/capture/capture.ts";
+import { CaptureAddresses } from "../../../dataplane/capture/capture_addresses.ts";
+import type { CapturePorts } from "../../../dataplane/capture/capture_ports.ts";
+import { AddressSet } from "../../../dataplane/tunnel/address_set.ts";
+import type { HostNetwork } from "../../../io/network/host_network.ts";
+import type { KernelRoute } from "../../../io/network/ip_json.ts";
+import { deviceOf, freePool, ownAddresses, poolConflict } from "../../../io/network/pool_conflicts.ts";
+import { listenTcp, type SocketListener } from "../../../io/tcp/listen.ts";
+import { openTun } from "../../../io/tun/device.ts";
+
+/**
+ * The largest there is. TCP ends in our own kernel, and UDP of every size is to cross whole. Measured (captured TCP into a
+ * sink, Gbit/s at the MTU): see the README of this folder.
+ */
+const MTU = 65_535;
+
+/** Halves of everything, in place of a default route, which stays as it is. */
+const HALVES = ["0.0.0.0/1", "128.0.0.0/1", "::/1", "8000::/1"].map((text) => parsePrefix(text)!);
+
+/** What a set-up needs. */
+export interface CaptureSetupOptions {
+  readonly network: HostNetwork;
+  readonly ports: CapturePorts;
+  /** Whether packets of other machines that come to the interface begin flows too. */
+  readonly allowRemoteClients: boolean;
+  readonly logger: Logger;
+  /** The device failed; nothing is captured any more. */
+  readonly onLost: () => void;
+}
+
+/** A running set-up. */
+export class CaptureSetup {
+  readonly pools: ServiceNetwork;
+  readonly #options: CaptureSetupOptions;
+  readonly #capture: Capture;
+  readonly #listeners: readonly SocketListener[];
+  readonly #running: Promise<unknown>;
+  readonly #timer: ReturnType<typeof setInterval>;
+  #closing = false;
+
+  /** Sets all up but the routes; rejects with an error that says what is in the way. */
+  static async start(pools: ServiceNetwork, options: CaptureSetupOptions): Promise<CaptureSetup> {
+    const { network, ports, logger } = options;
+    checkPools(pools, { routes: await network.routes.present(), interfaceName: network.name });
+    await using undo = new AsyncDisposableStack();
+    const device = openTun({ name: network.name, mtu: MTU });
+    undo.defer(() => device.close());
+    undo.defer(() => network.interface.close());
+    const addresses = new CaptureAddresses(pools);
+    await network.interface.apply({
+      addresses: ([4, 6] as const).map((version) => ({
+        address: addresses.own[version].address,
+        prefixLength: ipBits(version),
+      })),
+      mtu: MTU,
+      up: true,
+      prefixRoute: false,
+    });
+    const listeners = listenAt(addresses, logger);
+    for (const { listener } of listeners) undo.defer(() => listener.close());
+    const capture = new Capture({
+      device,
+      addresses,
+      ports,
+      listeners: Object.fromEntries(
+        listeners.map(({ version, listener }) => [version, listener.address.port]),
+      ),
+      schedule: setImmediate,
+      now: () => performance.now(),
+      logger,
+    });
+    undo.move();
+    const accepting = listeners.map((entry) => acceptAll(capture, { ...entry, addresses }));
+    return new CaptureSetup(pools, options, {
+      capture,
+      listeners: listeners.map(({ listener }) => listener),
+      accepting,
+    });
+  }
+
+  private constructor(pools: ServiceNetwork, options: CaptureSetupOptions, parts: SetupParts) {
+    this.pools = pools;
+    this.#options = options;
+    this.#capture = parts.capture;
+    this.#listeners = parts.listeners;
+    const serving = this.#capture.run().catch((error) => {
+      options.logger.error("capture_device_failed", {
+        interface: options.network.name,
+        detail: errorMessage(error),
+      });
+    }).then(() => {
+      if (!this.#closing) options.onLost();
+    });
+    this.#running = Promise.all([serving, ...parts.accepting]);
+    this.#timer = setInterval(() => this.#capture.sweep(), 1_000);
+  }
+
+  /** What is being carried. */
+  get counts(): CaptureCounts {
+    return this.#capture.counts;
+  }
+
+  /** Leads the pools and the services' prefixes here, past the addresses that must stay outside. */
+  async lead(catalogue: ServiceCatalogue, outside: readonly IpAddress[]): Promise<void> {
+    const { network } = this.#options;
+    const { ipv4, ipv6 } = this.pools;
+    const wanted = [ipv4, ipv6, ...catalogue.prefixes().flatMap(halve)];
+    const pins = outside.filter((address) => ![ipv4, ipv6].some((pool) => prefixContains(pool, address)));
+    await network.routes.apply(wanted, pins);
+  }
+
+  /** This machine's network may have changed: learns its addresses, and tells of what has come into the pools. */
+  async follow(): Promise<GinnelError | undefined> {
+    const { network, allowRemoteClients } = this.#options;
+    const routes = await network.routes.present();
+    this.#capture.setSources(allowRemoteClients ? "any" : new AddressSet(ownAddresses(routes)));
+    return conflictOf(this.pools, { routes, interfaceName: network.name });
+  }
+
+  /** Ends every flow and takes back what was set up. */
+  async close(reason?: unknown): Promise<void> {
+    this.#closing = true;
+    clearInterval(this.#timer);
+    const { network } = this.#options;
+    for (const listener of this.#listeners) listener.close();
+    try {
+      await network.routes.close();
+      await network.interface.close();
+    } finally {
+      await this.#capture.close(reason);
+      await this.#running;
+    }
+  }
+}
+
+interface SetupParts {
+  readonly capture: Capture;
+  readonly listeners: readonly SocketListener[];
+  readonly accepting: readonly Promise<void>[];
+}
+
+interface CaptureListener {
+  readonly version: 4 | 6;
+  readonly listener: SocketListener;
+}
+
+/** A listener for each version that this machine has. */
+function listenAt({ own }: CaptureAddresses, logger: Logger): CaptureListener[] {
+  const onError = (error: unknown) => logger.warn("capture_not_accepted", { detail: errorMessage(error) });
+  const ipv4 = listenTcp({ hostname: formatIp(own[4].address), port: 0 }, { onError });
+  try {
+    const ipv6 = listenTcp({ hostname: formatIp(own[6].address), port: 0 }, { onError });
+    return [{ version: 4, listener: ipv4 }, { version: 6, listener: ipv6 }];
+  } catch (error) {
+    // IPv6 is off.
+    logger.debug("capture_ipv6_off", { detail: errorMessage(error) });
+    return [{ version: 4, listener: ipv4 }];
+  }
+}
+
+async function acceptAll(
+  capture: Capture,
+  { version, listener, addresses }: CaptureListener & { readonly addresses: CaptureAddresses },
+): Promise<void> {
+  const peer = addresses.peer[version].address.value;
+  for await (const { channel, remote } of listener.connections()) {
+    if (parseIp(remote.hostname)?.value === peer) capture.accept(channel, { version, port: remote.port });
+    else channel.abort();
+  }
+}
+
+function checkPools(pools: ServiceNetwork, options: RouteView): void {
+  const conflict = conflictOf(pools, options);
+  if (conflict !== undefined) throw conflict;
+}
+
+interface RouteView {
+  readonly routes: readonly KernelRoute[];
+  readonly interfaceName: string;
+}
+
+/** What is in the way of the virtual addresses, and which would be free. */
+function conflictOf({ ipv4, ipv6 }: ServiceNetwork, options: RouteView): GinnelError | undefined {
+  for (const pool of [ipv4, ipv6]) {
+    const route = poolConflict(pool, options);
+    if (route === undefined) continue;
+    const place = deviceOf(route) === undefined ? "this machine" : `interface ${deviceOf(route)}`;
+    const free = freePool(pool, options);
+    const key = `ipv${pool.version}`;
+    return new GinnelError(
+      "ERR_CAPTURE_CONFLICT",
+      `The services' virtual addresses ${formatPrefix(pool)} are in use: ${place} has the ${
+        route.type === "local" ? "address" : "route"
+      } ${formatPrefix(route.prefix)}`,
+      {
+        hint: free === undefined
+          ? `Set "services": {"${key}": …} in the agent's config to a prefix that is free here`
+          : `Set "services": {"${key}": "${formatPrefix(free)}"} in the agent's config: that is free here`,
+      },
+    );
+  }
+  return undefined;
+}
+
+function halve(prefix: IpPrefix): IpPrefix[] {
+  return prefix.length === 0 ? HALVES.filter(({ version }) => version === prefix.version) : [prefix];
+}
