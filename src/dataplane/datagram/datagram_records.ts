@@ -4,7 +4,7 @@
  */
 
 import { DataplaneError } from "../errors.ts";
-import { MAX_RECORD_DATA, RECORD_TYPE } from "../record.ts";
+import { MAX_RECORD_DATA, type RECORD_TYPE } from "../record.ts";
 import type { RecordStream } from "../record_stream.ts";
 
 /** Records that wait, each full or the last; one more is being written. */

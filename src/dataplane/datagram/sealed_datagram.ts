@@ -12,8 +12,8 @@
  * The counter is big-endian, rises from 0 in each direction, and makes the nonce as a record's sequence does. It needs no
  * protection of its own: any other counter yields another nonce.
  *
- * Measured on one core (x86_64, Deno 2.9.5), 1,200 bytes take 9 µs to seal and 8 to open, of which the runtime spends 2
- * to 4 on making the cipher's object and less than 2 on the cipher itself; `test/bench/micro/datagram_bench.ts`.
+ * Measured on one shared core (x86_64, Deno 2.9.5), 1,200 bytes take 7 to 10 µs to seal and as much to open; two thirds
+ * are the runtime's objects around the cipher; `test/bench/micro/datagram_bench.ts`.
  */
 
 import { createCipheriv, createDecipheriv } from "node:crypto";
