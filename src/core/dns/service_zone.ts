@@ -69,6 +69,8 @@ export class ServiceZone {
   #state: ZoneState | undefined;
   /** Names in the zone that are none themselves, but have some below them. */
   #parents: ReadonlySet<string> = new Set();
+  /** Where the pools' reverse names lie. */
+  #reverseZones: readonly string[] = [];
 
   constructor({ names, zone }: ServiceZoneOptions) {
     this.#names = names;
@@ -78,7 +80,11 @@ export class ServiceZone {
   /** Answers by another list from now on. */
   update(state: ZoneState): void {
     const { catalogue } = state;
-    if (catalogue !== this.#state?.catalogue) this.#parents = parentsOf(catalogue);
+    if (catalogue !== this.#state?.catalogue) {
+      const { ipv4, ipv6 } = catalogue.network;
+      this.#parents = parentsOf(catalogue);
+      this.#reverseZones = [ipv4, ipv6].flatMap(reverseDomains);
+    }
     this.#state = state;
   }
 
@@ -108,6 +114,9 @@ export class ServiceZone {
     if (catalogue === undefined) return FORWARD;
     const prefix = readReverseName(name);
     if (prefix !== undefined) return this.#reverse(question, { catalogue, prefix });
+    if (this.#reverseZones.some((domain) => isWithinDomain(name, domain))) {
+      return this.#state!.valid ? { outcome: "no-name", apex: name } : UNAVAILABLE;
+    }
     const { host, labels } = splitHost(name, catalogue);
     const shape = hostShape(host);
     const isHost = catalogue.hasName(shape);

@@ -5,7 +5,7 @@ import { errorMessage } from "../../base/errors.ts";
 import { formatIp, type IpAddress } from "../../base/ip.ts";
 import type { Logger } from "../../base/log.ts";
 import { DNS_RCODE } from "../../wire/dns/codes.ts";
-import { type DnsQuery, readDnsQuery } from "../../wire/dns/query.ts";
+import type { DnsQuery } from "../../wire/dns/query.ts";
 import { withDnsId } from "../../wire/dns/response_view.ts";
 import { askByTcp, askByUdp, type DnsServer, type DnsServerAnswer } from "./ask_server.ts";
 import { LoopGuard } from "./loop_guard.ts";
@@ -60,28 +60,29 @@ export class DnsForwarder implements Disposable {
     return this.#guard.notice(name);
   }
 
-  /** Asks for an answer with the query's own id; `undefined` where nobody gave one in time. Never rejects. */
+  /**
+   * Asks for an answer with the query's own id; `undefined` where nobody gave one in time. Never rejects. The query's
+   * bytes must stay as they are until then.
+   */
   async forward(
     query: DnsQuery,
     { viaTcp }: { readonly viaTcp: boolean },
   ): Promise<Uint8Array<ArrayBuffer> | undefined> {
     if (this.#inFlight >= MAX_IN_FLIGHT || this.#ending.signal.aborted) return undefined;
     this.#inFlight++;
-    // Whoever asks may reuse the bytes.
-    const kept = readDnsQuery(query.bytes.slice())!;
     const found: { worse?: DnsServerAnswer } = {};
     try {
       const answer = await withDeadline(
         this.#options.deadline ?? DEADLINE_MS,
-        (signal) => this.#ask(kept, { viaTcp, signal, found }),
+        (signal) => this.#ask(query, { viaTcp, signal, found }),
         { signal: this.#ending.signal },
       );
-      return answer && withDnsId(answer.bytes, idOf(kept));
+      return answer && withDnsId(answer.bytes, idOf(query));
     } catch (error) {
       if (!(error instanceof DeadlineError) && !this.#ending.signal.aborted) {
         this.#options.logger.warn("dns_forward_failed", { reason: errorMessage(error) });
       }
-      return found.worse && withDnsId(found.worse.bytes, idOf(kept));
+      return found.worse && withDnsId(found.worse.bytes, idOf(query));
     } finally {
       this.#inFlight--;
     }

@@ -152,6 +152,8 @@ Deno.test("addresses have names: services' own, invented ones, and those of inte
   assert.deepEqual(host("0.128.101.10.in-addr.arpa"), ptr("a.corp.example"));
   assert.equal(host("1.0.101.10.in-addr.arpa"), "no-name");
   assert.equal(host("0.101.10.in-addr.arpa"), "no-data");
+  assert.equal(host("lb._dns-sd._udp.0.0.101.10.in-addr.arpa"), "no-name");
+  assert.equal(host("x.101.10.in-addr.arpa"), "no-name");
   for (const name of ["10.in-addr.arpa", "99.2.0.192.in-addr.arpa", "1.0.0.127.in-addr.arpa"]) {
     assert.equal(host(name), "forward", name);
   }
