@@ -32,7 +32,7 @@ export interface AuditRecord {
   readonly bytesIn?: number;
   /** Bytes from the service to the caller. */
   readonly bytesOut?: number;
-  /** Packets from the caller, and to it, of an IP flow. */
+  /** Packets from the caller, and to it, of an IP flow or a flow of datagrams. */
   readonly packetsIn?: number;
   readonly packetsOut?: number;
   readonly durationMs?: number;

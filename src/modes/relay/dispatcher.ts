@@ -5,8 +5,8 @@
 
 import { parseHostPort } from "../../base/address.ts";
 import type { RequestHead, ServerRequest } from "../../dataplane/carrier.ts";
-import { type IpScope, parseMasquePath } from "../../wire/masque/uri.ts";
-import { AVOID_HEADER, PARK_PROTOCOL, SEALED_HEADER } from "../shared/relay_protocol.ts";
+import { type IpScope, parseMasquePath, type Target } from "../../wire/masque/uri.ts";
+import { AVOID_HEADER, PARK_PROTOCOL, PROTOCOL_HEADER, SEALED_HEADER } from "../shared/relay_protocol.ts";
 import { serviceOfHost } from "../shared/service_host.ts";
 
 /** A request understood. */
@@ -17,7 +17,9 @@ export type Route =
   | { readonly kind: "park_caller" }
   | { readonly kind: "browser" }
   | { readonly kind: "session"; readonly connector: string }
-  | { readonly kind: "tcp"; readonly service: string; readonly port: number; readonly framing: TcpFraming }
+  | ({ readonly kind: "tcp" } & FlowRoute)
+  | ({ readonly kind: "udp" } & FlowRoute)
+  | ({ readonly kind: "icmp" } & FlowRoute)
   | ({ readonly kind: "ip" } & IpRequest)
   | { readonly kind: "refuse"; readonly status: 400 | 404 | 405 | 501 };
 
@@ -26,8 +28,15 @@ export interface IpRequest extends IpScope {
   readonly dialect: "rfc9484" | "zgate";
 }
 
-/** How a flow's bytes travel in the request's body. */
-export type TcpFraming = "sealed" | "raw" | "capsules";
+/** A flow asked for. */
+export interface FlowRoute {
+  readonly service: string;
+  readonly port: number;
+  readonly framing: FlowFraming;
+}
+
+/** How what a flow carries travels in the request's body. */
+export type FlowFraming = "sealed" | "raw" | "capsules";
 
 /** Reads what a request asks for. */
 export function routeRequest(head: RequestHead): Route {
@@ -59,7 +68,7 @@ function routeClassicConnect(head: RequestHead): Route {
   } catch {
     return { kind: "refuse", status: 400 };
   }
-  return tcpRoute(target.hostname, target.port, "raw");
+  return flowRoute("tcp", { host: target.hostname, port: target.port }, "raw");
 }
 
 function routeExtendedConnect(head: RequestHead): Route {
@@ -68,8 +77,10 @@ function routeExtendedConnect(head: RequestHead): Route {
     case "connect-tcp":
       if (path?.kind === "session") return { kind: "session", connector: path.connector };
       if (path?.kind !== "tcp") return { kind: "refuse", status: 404 };
-      if (head.headers.get(SEALED_HEADER) === "?1") return tcpRoute(path.host, path.port, "sealed");
-      return tcpRoute(path.host, path.port, "capsules");
+      return flowRoute("tcp", path, isSealed(head) ? "sealed" : "capsules");
+    case "connect-udp":
+      if (path?.kind !== "udp") return { kind: "refuse", status: 404 };
+      return routeDatagrams(head, path);
     case "connect-ip":
       if (path?.kind !== "ip") return { kind: "refuse", status: 404 };
       return { kind: "ip", target: path.target, ipproto: path.ipproto, dialect: "rfc9484" };
@@ -86,8 +97,19 @@ function routeExtendedConnect(head: RequestHead): Route {
   }
 }
 
-function tcpRoute(host: string, port: number, framing: TcpFraming): Route {
+function routeDatagrams(head: RequestHead, target: Target): Route {
+  if (!isSealed(head)) return flowRoute("udp", target, "capsules");
+  const protocol = head.headers.get(PROTOCOL_HEADER) ?? "udp";
+  if (protocol !== "udp" && protocol !== "icmp") return { kind: "refuse", status: 501 };
+  return flowRoute(protocol, target, "sealed");
+}
+
+function isSealed(head: RequestHead): boolean {
+  return head.headers.get(SEALED_HEADER) === "?1";
+}
+
+function flowRoute(kind: "tcp" | "udp" | "icmp", { host, port }: Target, framing: FlowFraming): Route {
   const service = serviceOfHost(host);
   // A name no service can have is refused like any other that policy does not allow: 403, by the broker.
-  return { kind: "tcp", service: service ?? "", port, framing };
+  return { kind, service: service ?? "", port, framing };
 }

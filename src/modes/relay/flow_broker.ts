@@ -9,6 +9,8 @@ import type { Logger } from "../../base/log.ts";
 import type { PolicySnapshot } from "../../core/policy/snapshot.ts";
 import type { LiveFlow, ServiceRegistry } from "../../core/registry.ts";
 import type { ByteChannel } from "../../base/channel.ts";
+import type { DatagramPort } from "../../dataplane/carrier.ts";
+import { type BridgeCounters, bridgedSize, DatagramBridge } from "../../dataplane/datagram_bridge.ts";
 import { splice, type SpliceResult } from "../../dataplane/splice.ts";
 import type { SpiffeId } from "../../identity/spiffe_id.ts";
 import type { AuditLog } from "../../telemetry/audit.ts";
@@ -30,6 +32,10 @@ export interface FlowRequest {
   readonly caller: SpiffeId;
   readonly service: string;
   readonly port: number;
+  /** What the flow carries; `tcp` when absent. */
+  readonly protocol?: "tcp" | "udp" | "icmp";
+  /** The caller's datagrams, for a flow of them. */
+  readonly datagrams?: DatagramPort;
   /** The bytes are records of an end-to-end session. */
   readonly sealed: boolean;
   /** Connector instances that just failed this caller. */
@@ -41,6 +47,8 @@ export type FlowResult =
   | {
     readonly ok: true;
     readonly link: ConnectorLink;
+    /** Of a flow of datagrams: bytes of the largest payload that crosses as a datagram; 0: none does. */
+    readonly maxDatagram?: number;
     readonly join: (caller: ByteChannel) => Promise<void>;
     readonly cancel: () => void;
   }
@@ -181,13 +189,16 @@ export class FlowBroker {
       this.#live.delete(flow.id);
       registry.endFlow(flow.id);
     };
+    const { protocol = "tcp", datagrams } = request;
+    const maxDatagram = datagrams === undefined ? undefined : bridgedSize(datagrams, link.datagrams);
     const opened = await this.#ask(link, {
       v: 1,
       kind: "flow",
       flow: String(flow.id),
       service: request.service,
-      port: request.port,
-      protocol: "tcp",
+      ...(protocol === "icmp" ? {} : { port: request.port }),
+      protocol,
+      ...(maxDatagram === undefined ? {} : { maxDatagram }),
       caller: request.caller.uri,
       sealed: request.sealed,
     });
@@ -199,15 +210,18 @@ export class FlowBroker {
     return {
       ok: true,
       link,
+      ...(maxDatagram === undefined ? {} : { maxDatagram }),
       join: async (near) => {
         const started = performance.now();
         this.#record("connect", flow, { outcome: "open" });
+        const far = datagrams === undefined ? undefined : link.datagrams.open(flow.id);
+        const bridge = far === undefined ? undefined : new DatagramBridge(datagrams!, far);
         const result = await splice(near, channel, { signal: abort.signal });
+        bridge?.end();
         end();
         this.#record("close", flow, {
           outcome: result.error instanceof RevokedError ? "revoked" : result.outcome,
-          bytesIn: result.bytesAtoB,
-          bytesOut: result.bytesBtoA,
+          ...carried(result, bridge?.counters),
           durationMs: Math.round(performance.now() - started),
         });
         this.#logFailure(flow, result);
@@ -286,6 +300,17 @@ export class FlowBroker {
       detail: errorMessage(result.error),
     });
   }
+}
+
+/** What a flow carried, as its audit line says it. */
+function carried({ bytesAtoB, bytesBtoA }: SpliceResult, datagrams: BridgeCounters | undefined) {
+  if (datagrams === undefined) return { bytesIn: bytesAtoB, bytesOut: bytesBtoA };
+  return {
+    bytesIn: bytesAtoB + datagrams.bytesIn,
+    bytesOut: bytesBtoA + datagrams.bytesOut,
+    packetsIn: datagrams.datagramsIn,
+    packetsOut: datagrams.datagramsOut,
+  };
 }
 
 /** A connector's status, told to the caller: 403 and 503 by the connector mean it will not serve this flow now. */

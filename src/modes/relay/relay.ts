@@ -20,7 +20,7 @@ import { AuditLog, type AuditRecord } from "../../telemetry/audit.ts";
 import { HealthServer } from "../../telemetry/health.ts";
 import { H3_NO_ERROR } from "../../wire/h3/codes.ts";
 import type { ModeContext, Running } from "../running.ts";
-import { CONNECTOR_HEADER, INSTANCE_HEADER } from "../shared/relay_protocol.ts";
+import { CONNECTOR_HEADER, DATAGRAM_SIZE_HEADER, INSTANCE_HEADER } from "../shared/relay_protocol.ts";
 import { serveBrowser } from "./browser_session.ts";
 import { capsuleChannel } from "./capsule_channel.ts";
 import { ConnectorLinks } from "./connector_links.ts";
@@ -295,25 +295,30 @@ class Relay implements Running {
       case "session":
         return await this.#serveSession(request, { peer, connector: route.connector });
       case "tcp":
-        return await this.#serveTcp(request, { peer, route });
+      case "udp":
+      case "icmp":
+        return await this.#serveFlow(request, { peer, route });
     }
   }
 
-  async #serveTcp(
+  async #serveFlow(
     request: ServerRequest,
-    { peer, route }: { peer: Peer; route: Route & { kind: "tcp" } },
+    { peer, route }: { peer: Peer; route: Route & { kind: "tcp" | "udp" | "icmp" } },
   ): Promise<void> {
     if (this.#draining) return await this.#refuse(request, REFUSALS.draining);
     const result = await this.#broker.open({
       caller: peer.id,
       service: route.service,
       port: route.port,
+      protocol: route.kind,
+      ...(route.kind === "tcp" ? {} : { datagrams: request.datagrams }),
       sealed: route.framing === "sealed",
       avoid: this.#links.keysOf(avoidedInstances(request)),
     });
     await this.#answer(request, result, {
       headers: route.framing === "capsules" ? [["capsule-protocol", "?1"]] : [],
-      wrap: route.framing === "capsules" ? capsuleChannel : (body) => body,
+      // The capsules of datagrams are for the connector: they hold what is too large for one.
+      wrap: route.framing === "capsules" && route.kind === "tcp" ? capsuleChannel : (body) => body,
     });
   }
 
@@ -350,6 +355,9 @@ class Relay implements Running {
       [CONNECTOR_HEADER, result.link.id.uri],
       [INSTANCE_HEADER, result.link.instance],
       ...options.headers,
+      ...(result.maxDatagram === undefined
+        ? []
+        : [[DATAGRAM_SIZE_HEADER, String(result.maxDatagram)] as const]),
     ];
     let body: ByteChannel;
     try {

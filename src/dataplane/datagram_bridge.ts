@@ -1,0 +1,99 @@
+/**
+ * Passes datagrams on between a caller's request and the flow at its connector, both ways, without looking into
+ * them. Nothing waits and nothing is kept: what the far side does not take at once is dropped and counted.
+ */
+
+import { readVarint, varintLength } from "../wire/varint.ts";
+import { DATAGRAM_HEADROOM, type DatagramPort } from "./carrier.ts";
+import type { FlowDatagramPort } from "./flow_datagrams.ts";
+
+/** What crossed a bridge, payloads only. */
+export interface BridgeCounters {
+  /** From the caller. */
+  datagramsIn: number;
+  bytesIn: number;
+  /** To the caller. */
+  datagramsOut: number;
+  bytesOut: number;
+  /** In either direction. */
+  dropped: number;
+}
+
+/** The id of what a caller's datagrams hold (RFC 9298 §5): UDP payloads, and sealed ones in their place. */
+const PAYLOAD_CONTEXT = 0;
+
+/** Bytes of that id. */
+const CONTEXT_SIZE = 1;
+
+/** Sockets copy what they send at once, so that one buffer serves every bridge; larger frames do not exist. */
+const BUFFER = new Uint8Array(DATAGRAM_HEADROOM + 65_536);
+
+/** The largest payload that crosses from either end to the other now; 0: none. */
+export function bridgedSize(near: DatagramPort, far: { readonly maxSize: number }): number {
+  return Math.max(0, Math.min(near.maxSize - CONTEXT_SIZE, far.maxSize));
+}
+
+/** Joins a request's datagrams to a flow's until {@linkcode DatagramBridge.end}. */
+export class DatagramBridge {
+  readonly counters: BridgeCounters = {
+    datagramsIn: 0,
+    bytesIn: 0,
+    datagramsOut: 0,
+    bytesOut: 0,
+    dropped: 0,
+  };
+  readonly #near: DatagramPort;
+  readonly #far: FlowDatagramPort;
+  #ended = false;
+
+  constructor(near: DatagramPort, far: FlowDatagramPort) {
+    this.#near = near;
+    this.#far = far;
+    near.receive((payload) => this.#toFar(payload));
+    far.receive((payload) => this.#toNear(payload));
+  }
+
+  /** Passes nothing on any more, and frees the flow's id. Idempotent. */
+  end(): void {
+    this.#ended = true;
+    this.#far.end();
+  }
+
+  #toFar(payload: Uint8Array<ArrayBuffer>): void {
+    const size = contextSize(payload);
+    // RFC 9298 §4: datagrams of a context that is not known are dropped.
+    if (this.#ended || size === undefined) return;
+    const { counters } = this;
+    // The context lies in what the port may overwrite.
+    BUFFER.set(payload, DATAGRAM_HEADROOM - size);
+    if (this.#far.send(BUFFER, DATAGRAM_HEADROOM, DATAGRAM_HEADROOM + payload.length - size)) {
+      counters.datagramsIn++;
+      counters.bytesIn += payload.length - size;
+    } else {
+      counters.dropped++;
+    }
+  }
+
+  #toNear(payload: Uint8Array<ArrayBuffer>): void {
+    if (this.#ended) return;
+    const { counters } = this;
+    BUFFER.set(payload, DATAGRAM_HEADROOM + CONTEXT_SIZE);
+    BUFFER[DATAGRAM_HEADROOM] = PAYLOAD_CONTEXT;
+    if (this.#near.send(BUFFER, DATAGRAM_HEADROOM, DATAGRAM_HEADROOM + CONTEXT_SIZE + payload.length)) {
+      counters.datagramsOut++;
+      counters.bytesOut += payload.length;
+    } else {
+      counters.dropped++;
+    }
+  }
+}
+
+/** Bytes of the context id in front of a payload; `undefined` where it is another one, or cut short. */
+function contextSize(payload: Uint8Array): number | undefined {
+  const first = payload[0];
+  if (first === PAYLOAD_CONTEXT) return CONTEXT_SIZE;
+  if (first === undefined) return undefined;
+  // RFC 9000 §16: a number need not come in its shortest form.
+  const size = varintLength(first);
+  return payload.length >= size && readVarint(payload, 0) === PAYLOAD_CONTEXT ? size : undefined;
+}
