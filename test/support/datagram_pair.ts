@@ -3,8 +3,7 @@
  */
 
 import assert from "node:assert/strict";
-import type { DatagramPort } from "../../src/dataplane/carrier.ts";
-import { SEALED_DATAGRAM_HEADROOM } from "../../src/dataplane/datagram/sealed_datagram.ts";
+import { DATAGRAM_HEADROOM, type DatagramPort } from "../../src/dataplane/carrier.ts";
 
 /** Joins two ports: what one sends, the other gets at once. */
 export function datagramPair(maxSize = 1_400): [MemoryDatagrams, MemoryDatagrams] {
@@ -27,12 +26,12 @@ export class MemoryDatagrams implements DatagramPort {
   }
 
   send(buffer: Uint8Array<ArrayBuffer>, start: number, end: number): boolean {
-    assert.ok(start >= SEALED_DATAGRAM_HEADROOM && start <= end && end <= buffer.length);
+    assert.ok(start >= DATAGRAM_HEADROOM && start <= end && end <= buffer.length);
     assert.ok(end - start <= this.maxSize);
     if (this.#room !== undefined) return false;
     const datagram = buffer.slice(start, end);
     // As any port may do.
-    buffer.fill(0xee, start - SEALED_DATAGRAM_HEADROOM, start);
+    buffer.fill(0xee, start - DATAGRAM_HEADROOM, start);
     this.carry(datagram);
     return true;
   }

@@ -17,6 +17,7 @@
  */
 
 import { createCipheriv, createDecipheriv } from "node:crypto";
+import { DATAGRAM_HEADROOM } from "../carrier.ts";
 import { DataplaneError } from "../errors.ts";
 import type { DirectionKey } from "../flow_keys.ts";
 import { Nonce } from "../nonce.ts";
@@ -25,8 +26,8 @@ import { ReplayWindow } from "../replay_window.ts";
 /** Bytes that sealing adds to a payload: counter and tag. */
 export const SEALED_DATAGRAM_OVERHEAD = 24;
 
-/** Bytes in front of a sealed datagram for whoever sends it: two numbers of QUIC's at their longest. */
-export const SEALED_DATAGRAM_HEADROOM = 16;
+/** Bytes in front of a sealed datagram that whoever sends it may overwrite: a context ID and what every port may. */
+export const SEALED_DATAGRAM_HEADROOM = DATAGRAM_HEADROOM + 8;
 
 /** Datagrams per direction, far above need: keeps the upper half of every counter zero. */
 export const MAX_COUNTER = 2 ** 32;
