@@ -13,16 +13,19 @@ export type AddressPattern =
 /** Longest host name (RFC 1035 §2.3.4), without the dot of the root. */
 const MAX_HOST = 253;
 
-const LABEL = /^[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?$/;
+const LABEL = /^[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?$/i;
+
+/** Resolvers read a name as an address whose last label is a number. */
+const NUMBER = /^(?:[0-9]+|0x[0-9a-f]*)$/i;
 
 /** A host name as it is compared: lower case, without the dot of the root; undefined when it is none. */
 export function canonicalHost(text: string): string | undefined {
-  if (text.length > MAX_HOST + 1) return undefined;
-  const host = (text.endsWith(".") ? text.slice(0, -1) : text).toLowerCase();
+  const host = text.endsWith(".") ? text.slice(0, -1) : text;
   if (host.length > MAX_HOST) return undefined;
   const labels = host.split(".");
-  // A last label of digits would make it read as an IP address.
-  return labels.every((label) => LABEL.test(label)) && !/^[0-9]+$/.test(labels.at(-1)!) ? host : undefined;
+  return labels.every((label) => LABEL.test(label)) && !NUMBER.test(labels.at(-1)!)
+    ? host.toLowerCase()
+    : undefined;
 }
 
 /** Reads an entry; undefined when it is none. */

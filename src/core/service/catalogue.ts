@@ -1,16 +1,10 @@
 /** What an agent knows of the services it may dial: which of them a name, or an address and port, means. */
 
-import {
-  formatIp,
-  formatPrefix,
-  type IpAddress,
-  ipBits,
-  type IpPrefix,
-  type IpVersion,
-  prefixContains,
-} from "../../base/ip.ts";
+import { formatIp, formatPrefix, type IpAddress, type IpPrefix, prefixContains } from "../../base/ip.ts";
 import { canonicalHost, readAddressPattern } from "./address_pattern.ts";
 import type { Intercept, PortRange } from "./intercept.ts";
+import { accepts, choose } from "./service_choice.ts";
+import { grouped, PrefixIndex } from "./service_tables.ts";
 import { SERVICE_INDEXES, virtualAddress, virtualIndex } from "./virtual_address.ts";
 
 /** What crosses in a flow. */
@@ -96,8 +90,7 @@ export class ServiceCatalogue {
   readonly #byHost: ReadonlyMap<string, readonly CataloguedService[]>;
   /** By what follows `*.`. */
   readonly #bySuffix: ReadonlyMap<string, readonly CataloguedService[]>;
-  /** Longest first. */
-  readonly #byPrefix: readonly PrefixTable[];
+  readonly #byPrefix: PrefixIndex;
 
   constructor(services: readonly DialableService[], network: ServiceNetwork) {
     this.network = network;
@@ -115,7 +108,7 @@ export class ServiceCatalogue {
     this.#ownHosts = new Map(this.#services.map((service) => [service.hosts[0]!, service]));
     this.#byHost = grouped(this.#services, ({ hosts }) => hosts.slice(1));
     this.#bySuffix = grouped(this.#services, ({ wildcards }) => wildcards.map((text) => text.slice(2)));
-    this.#byPrefix = prefixTables(this.#services);
+    this.#byPrefix = new PrefixIndex(this.#services);
   }
 
   /** Sorted by name. */
@@ -156,7 +149,7 @@ export class ServiceCatalogue {
       if (service === undefined) return "unknown";
       return accepts(service, question) ? { service } : "port";
     }
-    return choose(this.#atAddress(address), { question, address: formatIp(address) });
+    return choose(this.#byPrefix.at(address), { question, address: formatIp(address) });
   }
 
   /** Whether a name is a service's: its own, intercepted, or below a wildcard. */
@@ -176,7 +169,7 @@ export class ServiceCatalogue {
   intercepts(address: IpAddress): boolean {
     const { ipv4, ipv6 } = this.network;
     if (prefixContains(address.version === 4 ? ipv4 : ipv6, address)) return false;
-    return this.#atAddress(address).next().done !== true;
+    return this.#byPrefix.at(address).next().done !== true;
   }
 
   /** The prefixes beyond the pools that must be routed here, each once, sorted. */
@@ -206,22 +199,6 @@ export class ServiceCatalogue {
       if (group !== undefined) yield group;
     }
   }
-
-  *#atAddress({ version, value }: IpAddress): Generator<readonly CataloguedService[], void, void> {
-    for (const table of this.#byPrefix) {
-      if (table.version !== version) continue;
-      const group = table.services.get(value >> table.hostBits);
-      if (group !== undefined) yield group;
-    }
-  }
-}
-
-/** Prefixes of one length. */
-interface PrefixTable {
-  readonly version: IpVersion;
-  readonly hostBits: bigint;
-  /** By the bits of the prefix. */
-  readonly services: Map<bigint, CataloguedService[]>;
 }
 
 function catalogued(
@@ -259,69 +236,3 @@ function catalogued(
 }
 
 const BOTH = ["tcp", "udp"] as const;
-
-function grouped(
-  services: readonly CataloguedService[],
-  keysOf: (service: CataloguedService) => readonly string[],
-): Map<string, CataloguedService[]> {
-  const groups = new Map<string, CataloguedService[]>();
-  for (const service of services) {
-    for (const key of keysOf(service)) {
-      const group = groups.get(key);
-      if (group === undefined) groups.set(key, [service]);
-      else group.push(service);
-    }
-  }
-  return groups;
-}
-
-function prefixTables(services: readonly CataloguedService[]): PrefixTable[] {
-  const tables = new Map<string, PrefixTable & { readonly length: number }>();
-  for (const service of services) {
-    for (const { version, first, length } of service.prefixes) {
-      const hostBits = BigInt(ipBits(version) - length);
-      const key = `${version}/${length}`;
-      const table = tables.get(key) ?? { version, hostBits, length, services: new Map() };
-      tables.set(key, table);
-      const bits = first >> hostBits;
-      const group = table.services.get(bits);
-      if (group === undefined) table.services.set(bits, [service]);
-      else group.push(service);
-    }
-  }
-  return [...tables.values()].sort((a, b) => b.length - a.length);
-}
-
-function choose(
-  groups: Iterable<readonly CataloguedService[]>,
-  { question, address }: { readonly question: ServiceQuestion; readonly address: string },
-): ServiceMatch | ServiceMismatch {
-  let isKnown = false;
-  for (const group of groups) {
-    isKnown = true;
-    let best: CataloguedService | undefined;
-    let fewest = Infinity;
-    for (const service of group) {
-      const size = portsAround(service, question);
-      if (size < fewest) [best, fewest] = [service, size];
-    }
-    if (best !== undefined) return { service: best, address };
-  }
-  return isKnown ? "port" : "unknown";
-}
-
-function accepts(service: CataloguedService, question: ServiceQuestion): boolean {
-  return portsAround(service, question) < Infinity;
-}
-
-/** How many ports the smallest range has that holds the one asked for; infinite when the service does not take it. */
-function portsAround({ protocols, ports }: CataloguedService, { protocol, port }: ServiceQuestion): number {
-  if (protocol === "icmp") return 0;
-  if (!protocols.includes(protocol)) return Infinity;
-  if (ports.length === 0) return 65_536;
-  let fewest = Infinity;
-  for (const { low, high } of ports) {
-    if (port !== undefined && low <= port && port <= high) fewest = Math.min(fewest, high - low + 1);
-  }
-  return fewest;
-}
