@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { ContextDatagrams } from "../../../src/dataplane/datagram/context_datagrams.ts";
 import { MemoryDatagrams } from "../../support/datagram_pair.ts";
 
-Deno.test("[RFC9298-5] payloads cross behind context 0; those of another context are dropped", () => {
+Deno.test("[RFC9298-4] payloads cross behind context 0; those of another context are dropped", () => {
   const wire = new MemoryDatagrams(1_200);
   const port = new ContextDatagrams(wire);
   const sent: Uint8Array[] = [];
