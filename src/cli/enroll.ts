@@ -68,7 +68,7 @@ async function enroll(
         until.slice(0, 16).replace("T", " ")
       }Z and renewed by itself while it runs\n\n` +
         `  ${path}  certificate, private key and trust, mode 0600\n\n` +
-        `Next: name it as "identity" in the ${id.kind}'s config, then: ginnel run --config FILE\n`,
+        `Next: ${nextStep(id.kind, path)}\n`,
     );
     return EXIT.done;
   } finally {
@@ -81,6 +81,13 @@ async function readToken(word: string | undefined, file: string | true | undefin
     throw new UsageError("Give either TOKEN or --token-file FILE");
   }
   return (word ?? await readPublicFile(file as string)).trim();
+}
+
+function nextStep(kind: string, path: string): string {
+  if (kind !== "agent") {
+    return `name it as "identity" in the ${kind}'s config, then: ginnel run --config FILE`;
+  }
+  return `ginnel run --identity ${path}; every service that policy grants then appears by name`;
 }
 
 function outputOf({ output, name }: Flags, identityName: string): string {

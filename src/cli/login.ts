@@ -97,7 +97,9 @@ function describeWay(
 
 function describe({ identity, notAfter, canRefresh }: LoggedIn, path: string): string {
   const next = canRefresh ? "A running agent renews it by itself." : "Log in again before that.";
-  return `Logged in as ${identity}\n${path} is valid until ${new Date(notAfter).toISOString()}. ${next}\n`;
+  const until = new Date(notAfter).toISOString();
+  return `Logged in as ${identity}\n${path} is valid until ${until}. ${next}\n\n` +
+    `Next: ginnel run --identity ${path}; every service that policy grants then appears by name\n`;
 }
 
 function toJson({ notAfter, ...done }: LoggedIn) {

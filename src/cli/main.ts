@@ -15,7 +15,8 @@ const HELP = `Ginnel ${VERSION}: private access to services that have no open po
 Usage: ginnel COMMAND [FLAGS]
 
 Commands:
-  run      start the relay, connector or agent that a config file describes
+  run      start the relay, connector or agent that a config file describes, or an agent with all defaults
+  status   say how the agent or connector that runs here is, and how each of its services is
   check    say whether a config file and all it names are right, without starting anything
   doctor   look for what keeps this machine from working well, and say what to do
   enroll   turn an administrator's one-time token into an identity file
@@ -26,6 +27,7 @@ Commands:
   audit    verify the audit log of a network, and look things up in it
   api      make one request to a controller's API
   login    get a user's identity from an OpenID provider; logout ends it
+  service  install a node as a service of systemd, or take it off the machine again
   dev      try a whole network on this machine
   version  print the version
 
@@ -37,6 +39,7 @@ type Command = (args: string[], io: CommandIo) => Promise<number>;
 /** Each command loads its modules when it is called: reading all of them takes longer than most commands. */
 const COMMANDS: ReadonlyMap<string, Command> = new Map<string, Command>([
   ["run", async (args, io) => await (await import("./run.ts")).runCommand(args, io)],
+  ["status", async (args, io) => await (await import("./status.ts")).statusCommand(args, io)],
   ["check", async (args, io) => await (await import("./check.ts")).checkCommand(args, io)],
   ["doctor", async (args, io) => await (await import("./doctor.ts")).doctorCommand(args, io)],
   ["ca", async (args, io) => await (await import("./ca.ts")).caCommand(args, io)],
@@ -49,6 +52,7 @@ const COMMANDS: ReadonlyMap<string, Command> = new Map<string, Command>([
   ["restore", async (args, io) => await (await import("./backup.ts")).restoreCommand(args, io)],
   ["audit", async (args, io) => await (await import("./audit.ts")).auditCommand(args, io)],
   ["api", async (args, io) => await (await import("./api.ts")).apiCommand(args, io)],
+  ["service", async (args, io) => await (await import("./service.ts")).serviceCommand(args, io)],
   ["dev", async (args, io) => await (await import("./dev/dev.ts")).devCommand(args, io, untilStopped)],
   ["version", versionCommand],
 ]);

@@ -46,7 +46,11 @@ Deno.test("mistakes on the command line get one line and exit code 2", async () 
   const rows: [string[], string][] = [
     [["rnu"], 'ginnel: Unknown command "rnu" (did you mean run?). Run ginnel --help.'],
     [["--bogus"], 'ginnel: Unknown flag "--bogus". Run ginnel --help.'],
-    [["run"], "ginnel run: Missing --config FILE. Run ginnel run --help."],
+    [["check"], "ginnel check: Missing --config FILE. Run ginnel check --help."],
+    [
+      ["run", "--config", "a", "--identity", "b"],
+      "ginnel run: Give either --config or --identity, not both. Run ginnel run --help.",
+    ],
     [["run", "--config"], "ginnel run: --config needs a value. Run ginnel run --help."],
     [["run", "--config="], "ginnel run: --config needs a value. Run ginnel run --help."],
     [["run", "--config", "--json"], "ginnel run: --config needs a value. Run ginnel run --help."],

@@ -70,6 +70,9 @@ export const connectorSchema = z.strictObject({
     .describe("The services to offer, with their upstreams; they come before `hosting`."),
   hosting: hosting.exactOptional(),
   carrier,
+  control: unixAddress.nullable().exactOptional().describe(
+    "Unix socket at which `ginnel status` asks; one in the state directory when absent, `null`: none.",
+  ),
   health: unixAddress.nullable().prefault(null)
     .describe("Where `/health` and `/ready` are served: a unix socket, since a connector opens no port."),
   log,

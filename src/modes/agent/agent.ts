@@ -3,14 +3,18 @@
  * which needs a privilege, and by an IP tunnel, which does.
  */
 
-import type { HostPort } from "../../base/address.ts";
+import { formatHostPort, type HostPort } from "../../base/address.ts";
 import type { ByteChannel } from "../../base/channel.ts";
 import { errorMessage } from "../../base/errors.ts";
 import { type AgentConfig, type AgentServicesConfig, servicesOf } from "../../config/schema/agent.ts";
 import type { AgentTunnelConfig } from "../../config/schema/tunnel.ts";
 import { HealthServer } from "../../telemetry/health.ts";
 import type { ModeContext, Running } from "../running.ts";
+import type { ControlSocket } from "../shared/control_socket.ts";
 import { Node, type NodeChange } from "../shared/node.ts";
+import { nodeStatus } from "../shared/node_status.ts";
+import { openControl } from "../shared/open_control.ts";
+import { type AgentStatus, partProblems, type PartStatus, serviceStatuses } from "./agent_status.ts";
 import { AutoForward } from "./auto_forward.ts";
 import { FlowDialer } from "./flow_dialer.ts";
 import { handleForward } from "./forward.ts";
@@ -38,6 +42,7 @@ export async function runAgent(config: AgentConfig, context: ModeContext): Promi
     const services = servicesOf(config);
     if (services !== undefined) agent.startServices(services);
     if (config.tunnel !== undefined) await agent.startTunnel(config.tunnel);
+    await agent.openControl();
   } catch (error) {
     await agent.shutdown("listening failed");
     throw error;
@@ -48,6 +53,7 @@ export async function runAgent(config: AgentConfig, context: ModeContext): Promi
 class Agent implements Running {
   readonly closed: Promise<void>;
   readonly #node: Node;
+  readonly #config: AgentConfig;
   readonly #health: HealthServer | undefined;
   readonly #sessions: SessionPool;
   readonly #dialer: FlowDialer;
@@ -55,7 +61,10 @@ class Agent implements Running {
   readonly #connect: ConnectFlow = (target, options) => this.#dialer.connect(target, options);
   readonly #connectDatagrams: ConnectDatagrams = (target, options) =>
     this.#dialer.connectDatagrams(target, options);
-  readonly #frontEnds: FrontEnd[] = [];
+  readonly #frontEnds: { readonly name: string; readonly frontEnd: FrontEnd }[] = [];
+  /** What the agent does beside opening flows, and how that is. */
+  readonly #parts = new Map<string, () => PartStatus>();
+  #control: ControlSocket | undefined;
   #autoForward: AutoForward | undefined;
   #tunnel: IpTunnel | undefined;
   #stopping: Promise<void> | undefined;
@@ -67,6 +76,7 @@ class Agent implements Running {
   ) {
     this.closed = new Promise((resolve) => this.#resolveClosed = resolve);
     this.#node = node;
+    this.#config = config;
     this.#health = health;
     const { logger, views } = node;
     this.#sessions = new SessionPool({ identity: () => node.identity, trust: () => node.trust(), logger });
@@ -122,10 +132,22 @@ class Agent implements Running {
     follow();
   }
 
+  /** Opens the socket at which `ginnel status` asks. */
+  async openControl(): Promise<void> {
+    const { logger, identity: { id } } = this.#node;
+    const status = () => this.#status();
+    this.#control = await openControl({ address: this.#config.control, id, status, logger });
+  }
+
   /** Makes the IP tunnel; rejects with what is missing for it. */
   async startTunnel(config: AgentTunnelConfig): Promise<void> {
     const { logger } = this.#node;
     const { proxy, dialect } = config;
+    let isUp = false;
+    this.#parts.set("tunnel", () => ({
+      state: isUp ? "on" : "failed",
+      detail: `${config.interface} ${isUp ? "carries packets" : "is down"}`,
+    }));
     this.#tunnel = await IpTunnel.start({
       config,
       relays: () => proxy === undefined ? this.#node.relays.map(({ address }) => address) : [proxy.address],
@@ -133,7 +155,8 @@ class Agent implements Running {
         ? relayOpener(() => this.#node.clients, config)
         : proxyOpener(proxy, { dialect, logger }),
       logger,
-      onChange: (isUp) => {
+      onChange: (isUpNow) => {
+        isUp = isUpNow;
         if (this.#node.clients.length > 0) return;
         if (isUp) this.#health?.setReady();
         else this.#health?.setUnready("the tunnel is down");
@@ -163,12 +186,30 @@ class Agent implements Running {
       targetOf: catalogueResolver(() => this.#catalogue.current),
       logger,
     };
-    this.#frontEnds.push(startFrontEnd({
+    const frontEnd = startFrontEnd({
       listen,
       name,
       logger,
       handle: (client, signal, ends) => handle(client, { ...common, signal, ends }),
-    }));
+    });
+    this.#frontEnds.push({ name, frontEnd });
+  }
+
+  async #status(): Promise<AgentStatus> {
+    const parts = Object.fromEntries([...this.#parts].map(([name, tell]) => [name, tell()]));
+    const zone = this.#catalogue.current?.network.zone;
+    const places = this.#autoForward?.places() ?? new Map();
+    return {
+      mode: "agent",
+      ...await nodeStatus(this.#node, { config: this.#config, more: partProblems(parts) }),
+      ...(zone !== undefined && { zone }),
+      services: serviceStatuses({ catalogue: this.#catalogue, usage: this.#dialer.usage, places }),
+      listeners: this.#frontEnds.map(({ name, frontEnd }) => ({
+        name,
+        address: formatHostPort(frontEnd.address),
+      })),
+      parts,
+    };
   }
 
   #identityChanged({ certificate, trust, relays }: NodeChange): void {
@@ -184,8 +225,10 @@ class Agent implements Running {
     const { logger } = this.#node;
     logger.info("agent_stopping", { reason });
     this.#health?.setUnready("stopping");
+    await this.#control?.close();
     this.#catalogue.close();
-    await Promise.all(this.#frontEnds.map((frontEnd) => frontEnd.close(new Error("agent stopped"))));
+    const stopped = new Error("agent stopped");
+    await Promise.all(this.#frontEnds.map(({ frontEnd }) => frontEnd.close(stopped)));
     await this.#autoForward?.close();
     await this.#tunnel?.close();
     this.#dialer.close();

@@ -7,7 +7,11 @@ import { sleep } from "../../base/async.ts";
 import type { ConnectorConfig } from "../../config/schema/connector.ts";
 import { HealthServer } from "../../telemetry/health.ts";
 import type { ModeContext, Running } from "../running.ts";
+import type { ControlSocket } from "../shared/control_socket.ts";
 import { Node } from "../shared/node.ts";
+import { nodeStatus } from "../shared/node_status.ts";
+import { openControl } from "../shared/open_control.ts";
+import type { ConnectorStatus } from "./connector_status.ts";
 import { FlowServer } from "./flow_server.ts";
 import { Hosting } from "./hosting.ts";
 import { HostingReach } from "./hosting_reach.ts";
@@ -24,17 +28,27 @@ export async function runConnector(config: ConnectorConfig, context: ModeContext
   const health = config.health === null
     ? undefined
     : await HealthServer.start({ address: config.health, logger });
-  return new Connector(config, { node, health });
+  const connector = new Connector(config, { node, health });
+  try {
+    await connector.openControl();
+  } catch (error) {
+    await connector.shutdown("listening failed");
+    throw error;
+  }
+  return connector;
 }
 
 class Connector implements Running {
   readonly closed: Promise<void>;
   readonly #node: Node;
+  readonly #config: ConnectorConfig;
+  readonly #services: ReadonlyMap<string, OfferedService>;
   readonly #health: HealthServer | undefined;
   readonly #flows: FlowServer;
   readonly #hosting: Hosting | undefined;
   readonly #links = new Set<RelayLink>();
   readonly #stop = new AbortController();
+  #control: ControlSocket | undefined;
   #stopping: Promise<void> | undefined;
   #resolveClosed: () => void = () => {};
 
@@ -45,10 +59,12 @@ class Connector implements Running {
     this.closed = new Promise((resolve) => this.#resolveClosed = resolve);
     const { node, health } = parts;
     this.#node = node;
+    this.#config = config;
     this.#health = health;
     const { logger } = node;
     const configured = config.services.map((service) => new ConfiguredService(service, node.views));
     const services = new Map<string, OfferedService>(configured.map((service) => [service.name, service]));
+    this.#services = services;
     this.#flows = new FlowServer({
       identity: () => node.identity,
       trust: () => node.trust(),
@@ -99,12 +115,32 @@ class Connector implements Running {
     logger.info("connector_started", { connector: node.identity.id.uri, services: [...services.keys()] });
   }
 
+  /** Opens the socket at which `ginnel status` asks. */
+  async openControl(): Promise<void> {
+    const { logger, identity: { id } } = this.#node;
+    const status = () => this.#status();
+    this.#control = await openControl({ address: this.#config.control, id, status, logger });
+  }
+
   reload(): Promise<void> {
     return this.#node.reload();
   }
 
   shutdown(reason: string): Promise<void> {
     return this.#stopping ??= this.#shutDown(reason);
+  }
+
+  async #status(): Promise<ConnectorStatus> {
+    const services = [...this.#services.values()].map(({ name, isHealthy }) => ({
+      name,
+      healthy: isHealthy,
+    }));
+    return {
+      mode: "connector",
+      ...await nodeStatus(this.#node, { config: this.#config }),
+      flows: this.#flows.size,
+      services: services.sort((a, b) => a.name < b.name ? -1 : 1),
+    };
   }
 
   async #shutDown(reason: string): Promise<void> {
@@ -117,6 +153,7 @@ class Connector implements Running {
     const deadline = Date.now() + DRAIN_SECONDS * 1_000;
     while (this.#flows.size > 0 && Date.now() < deadline) await sleep(50);
     this.#flows.close("connector stopped");
+    await this.#control?.close();
     await this.#node.close();
     await this.#health?.close();
     logger.info("connector_stopped", {});

@@ -5,9 +5,7 @@
 
 import { base64url } from "jose";
 import { backoffDelay, sleep, withSignal } from "../../base/async.ts";
-import type { HostPort } from "../../base/address.ts";
-import { formatHostPort } from "../../base/address.ts";
-import { utf8Decode } from "../../base/bytes.ts";
+import { formatHostPort, type HostPort } from "../../base/address.ts";
 import type { ByteChannel } from "../../base/channel.ts";
 import { errorMessage, GinnelError } from "../../base/errors.ts";
 import type { Logger } from "../../base/log.ts";
@@ -15,13 +13,14 @@ import type { ClientConnection, Exchange, RequestInit } from "../../dataplane/ca
 import type { Identity } from "../../identity/identity_file.ts";
 import { createProof } from "../../identity/proof.ts";
 import { relayServerName } from "../../identity/spiffe_id.ts";
-import { type ViewMessage, viewMessageSchema } from "../../wire/control/messages.ts";
+import type { ViewMessage } from "../../wire/control/messages.ts";
 import { H3_NO_ERROR } from "../../wire/h3/codes.ts";
 import { VIEW_PATH } from "../../wire/masque/uri.ts";
-import { LineReader } from "./line_reader.ts";
+import { RelayFacts } from "./relay_facts.ts";
 import { hasSignOfLife } from "./sign_of_life.ts";
 import type { TlsCarrier } from "./tls_carrier.ts";
 import type { ViewHolder } from "./view_holder.ts";
+import { readViewStream } from "./view_stream.ts";
 
 /** A relay as the config names it. */
 export interface RelayAddress {
@@ -68,6 +67,7 @@ const STABLE_MS = 10_000;
 
 /** Keeps one relay connected. */
 export class RelayClient {
+  readonly facts = new RelayFacts();
   readonly #options: RelayClientOptions;
   readonly #stop = new AbortController();
   #connection: ClientConnection | undefined;
@@ -105,6 +105,7 @@ export class RelayClient {
         await this.#connectOnce();
       } catch (error) {
         if (signal.aborted) break;
+        this.facts.lost(errorMessage(error));
         logger.warn("relay_unreachable", { relay: this.name, attempt, detail: errorMessage(error) });
       }
       if (performance.now() - started > STABLE_MS) attempt = 0;
@@ -127,19 +128,22 @@ export class RelayClient {
     return connection.request({ ...init, authority }, options);
   }
 
+  /** Finds out how long the relay takes to answer; resolves also when it does not. */
+  async measure(signal: AbortSignal): Promise<void> {
+    const connection = this.#connection;
+    if (connection === undefined) return;
+    await this.#ask(connection, signal).catch((error) => {
+      this.#options.logger.debug("relay_not_measured", { relay: this.name, detail: errorMessage(error) });
+    });
+  }
+
   /** Asks for a sign of life, and gives the connection up where none comes: a killed relay leaves no other trace. */
   async check(): Promise<void> {
     const connection = this.#connection;
     if (connection === undefined || this.#checking === connection) return;
     this.#checking = connection;
-    const { authority } = this;
     const isAlive = await hasSignOfLife({
-      ask: async (signal) => {
-        // Any answer will do.
-        const init = { method: "HEAD", scheme: "https", authority, path: VIEW_PATH };
-        const { body } = await connection.request(init, { signal, end: true });
-        body.abort();
-      },
+      ask: (signal) => this.#ask(connection, signal),
       isRefused: (signal) => this.#draining ? Promise.resolve(false) : this.tls.isRefused(signal),
     });
     if (this.#checking === connection) this.#checking = undefined;
@@ -184,6 +188,13 @@ export class RelayClient {
     await this.#connection?.close(H3_NO_ERROR, "node stopped");
   }
 
+  /** Asks something to which any answer will do. */
+  async #ask(connection: ClientConnection, signal: AbortSignal): Promise<void> {
+    const init = { method: "HEAD", scheme: "https", authority: this.authority, path: VIEW_PATH };
+    const { body } = await this.facts.measure(() => connection.request(init, { signal, end: true }));
+    body.abort();
+  }
+
   /** Whether there is nothing more to do for this connection. */
   async #renewOn(connection: ClientConnection): Promise<boolean> {
     const { logger } = this.#options;
@@ -217,11 +228,13 @@ export class RelayClient {
       this.#connection = connection;
       this.#draining = false;
       this.#options.tls.reset();
+      this.facts.connected();
       connection.draining.then(() => this.#drain(connection));
       logger.info("relay_connected", { relay: this.name, address: formatHostPort(connection.remote) });
       void this.#followView(connection, view);
       await withSignal(this.#options.onConnected(connection), this.#stop.signal);
       const { code, reason } = await withSignal(connection.closed, this.#stop.signal);
+      this.facts.lost(reason === "" ? "the connection ended" : reason);
       logger.warn("relay_lost", { relay: this.name, code, reason });
     } finally {
       if (this.#connection === connection) this.#connection = undefined;
@@ -252,16 +265,8 @@ export class RelayClient {
 
   async #followView(connection: ClientConnection, body: ByteChannel): Promise<void> {
     const { logger, views } = this.#options;
-    const lines = new LineReader();
     try {
-      for (let bytes = await body.read(); bytes !== null; bytes = await body.read()) {
-        for (const line of lines.push(bytes)) {
-          const message = viewMessageSchema.safeParse(JSON.parse(utf8Decode(line)));
-          // A message type of a newer relay is skipped.
-          if (!message.success) continue;
-          await this.#handle(message.data, connection, views);
-        }
-      }
+      await readViewStream(body, (message) => this.#handle(message, connection, views));
     } catch (error) {
       logger.debug("view_stream_ended", { relay: this.name, detail: errorMessage(error) });
     }
@@ -281,6 +286,7 @@ export class RelayClient {
       case "drain":
         return this.#drain(connection);
       case "observed":
+        this.facts.observed(message.address);
         this.#options.logger.debug("observed_address", { relay: this.name, address: message.address });
     }
   }

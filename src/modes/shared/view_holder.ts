@@ -90,6 +90,12 @@ export class ViewHolder {
     return this.#rights().network;
   }
 
+  /** The newest view in force; times are milliseconds since the epoch. */
+  get newest(): { readonly revision: number; readonly issued: number; readonly expires: number } | undefined {
+    const view = this.#rights().views.toSorted(byAge).at(-1);
+    return view && { revision: view.rev, issued: view.iat * 1_000, expires: view.exp * 1_000 };
+  }
+
   /** Verifies a relay's view and takes it if it is newer; refuses (and logs) what does not verify. */
   async accept(jws: string, relay: string): Promise<void> {
     const { logger } = this.#options;
