@@ -61,7 +61,7 @@ function ownCommand(): string[] {
 /** What the self-extracting file gives its runtime (compile.sh, src/cli/selfextract/pack.ts). */
 const PACKED_FLAGS = [
   ...["--no-prompt", "--unstable-net", "--allow-net", "--allow-read", "--allow-write", "--allow-env"],
-  ...["--allow-sys", "--allow-ffi", "--allow-run=ip,nft,resolvectl"],
+  ...["--allow-sys", "--allow-ffi", "--allow-run=ip,nft,nmcli,resolvectl"],
   ...["--no-config", "--no-lock", "--no-remote", "--no-npm"],
 ];
 

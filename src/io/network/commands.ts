@@ -1,5 +1,5 @@
 /**
- * The programs that set up the kernel's network: `ip`, `nft` and `resolvectl`, run to their end. Arguments come
+ * The programs that set up the kernel's network: `ip`, `nft`, `nmcli` and `resolvectl`, run to their end. Arguments come
  * from parsed values only, and never pass through a shell.
  */
 
@@ -9,7 +9,7 @@ import { GinnelError } from "../../base/errors.ts";
 import { inheritNetAdmin } from "./libc.ts";
 
 /** The programs we may run: the compiled program's permission names the same. */
-export type ProgramName = "ip" | "nft" | "resolvectl";
+export type ProgramName = "ip" | "nft" | "nmcli" | "resolvectl";
 
 /** What a program left behind. */
 export interface CommandResult {
@@ -67,6 +67,7 @@ const RUN_LIMIT_MS = 30_000;
 const PACKAGE: Readonly<Record<ProgramName, string>> = {
   ip: "iproute2",
   nft: "nftables",
+  nmcli: "network-manager",
   resolvectl: "systemd-resolved",
 };
 

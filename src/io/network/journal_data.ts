@@ -37,6 +37,8 @@ export interface SettingChange {
 /** How names were resolved before us. */
 export type ResolverBefore =
   | { readonly kind: "resolved" }
+  /** NetworkManager was told of our servers. */
+  | { readonly kind: "networkmanager" }
   /** The file was renamed and another put in its place. */
   | { readonly kind: "renamed" }
   /** The file was written over: this stood there; `null` where there was none. */
@@ -97,7 +99,7 @@ function isSetting(item: unknown): boolean {
 
 function isResolver(part: unknown): boolean {
   if (!isRecord(part)) return false;
-  if (part["kind"] === "resolved" || part["kind"] === "renamed") return true;
+  if (["resolved", "networkmanager", "renamed"].includes(String(part["kind"]))) return true;
   const text = part["text"];
   return part["kind"] === "overwritten" &&
     (text === null || (typeof text === "string" && text.length <= MAX_RESOLVER_TEXT));

@@ -14,7 +14,7 @@ const PERMISSIONS = [
   "--allow-env",
   "--allow-sys",
 ]
-  .concat("--allow-ffi", "--allow-run=ip,nft,resolvectl");
+  .concat("--allow-ffi", "--allow-run=ip,nft,nmcli,resolvectl");
 
 const CHILD = new URL("./set_up_and_wait.ts", import.meta.url).pathname;
 
