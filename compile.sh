@@ -24,10 +24,10 @@ dist=${GINNEL_DIST:-dist}
 entry=${GINNEL_ENTRY:-main.ts}
 
 # All that the four modes need: sockets, files, environment, the system's facts, native calls for socket buffers and
-# TUN, and the three programs that set up a tunnel's network. No code from elsewhere; nothing is ever asked for at
+# TUN, and the programs that set up a tunnel's network or a service. No code from elsewhere; nothing is ever asked for at
 # run time.
 permissions=(--no-prompt --unstable-net --allow-net --allow-read --allow-write --allow-env --allow-sys --allow-ffi
-  --allow-run=ip,nft,resolvectl)
+  --allow-run=ip,nft,nmcli,resolvectl,systemctl)
 
 case $pack in auto | compile | selfextract) ;; *)
   echo "GINNEL_PACK=$pack is none of auto, compile, selfextract" >&2
