@@ -1,6 +1,8 @@
 /** What administrators do at the API, with the acceptance documents' own requests. */
 
 import assert from "node:assert/strict";
+import { parsePolicy } from "../../src/config/policy_file.ts";
+import { preferredIndex } from "../../src/core/service/virtual_address.ts";
 import { ApiGround } from "./api_ground.ts";
 
 const EGRESS = {
@@ -38,6 +40,67 @@ Deno.test("acceptance S1: two configs and a service, as OpenZiti's clients post 
   assert.match(removed.json.detail, /claude-api/);
   assert.equal((await ground.call("DELETE", `/services/${service.id}`)).status, 204);
   assert.equal((await ground.call("DELETE", `/configs/${host.id}`)).status, 204);
+});
+
+Deno.test("a service has virtual addresses for life, and an idle time-out within bounds", async () => {
+  await using ground = await ApiGround.start();
+  const service = await ground.make("/services", { name: "web" });
+  assert.deepEqual([service.idleTimeout, service.virtualAddresses.index], [120, preferredIndex("web")]);
+  assert.match(service.virtualAddresses.ipv4, /^10\.101\.\d+\.\d+$/);
+  assert.match(service.virtualAddresses.ipv6, /^fd[0-9a-f:]+::[0-9a-f]+$/);
+  const path = `/services/${service.id}`;
+  for (
+    const [method, body] of [
+      ["PATCH", { name: "site", idleTimeout: 30 }],
+      ["PUT", { name: "page", idleTimeout: 86_400 }],
+    ] as const
+  ) {
+    const changed = await ground.call(method, path, { body });
+    assert.equal(changed.json.idleTimeout, body.idleTimeout);
+    assert.deepEqual(changed.json.virtualAddresses, service.virtualAddresses);
+  }
+  // The name is free again, its number is not.
+  const other = await ground.make("/services", { name: "web" });
+  assert.equal(other.virtualAddresses.index, preferredIndex("web") + 1);
+  const listed = await ground.call("GET", "/services");
+  assert.deepEqual(
+    listed.json.data.map((entry: typeof service) => entry.virtualAddresses),
+    [service.virtualAddresses, other.virtualAddresses],
+  );
+  for (
+    const body of [{ idleTimeout: 4 }, { idleTimeout: 86_401 }, { index: 99 }, { virtualAddresses: null }]
+  ) {
+    assert.equal((await ground.call("PATCH", path, { body })).status, 400, JSON.stringify(body));
+  }
+});
+
+Deno.test("configs are refused by the API for what policy files refuse, field by field", async () => {
+  await using ground = await ApiGround.start();
+  const good = { addresses: ["A.Example"], portRanges: [{ low: 1, high: 2 }], protocols: ["tcp"] };
+  const forward = { protocol: "tcp", forwardAddress: true, port: 1 };
+  const made = await ground.make("/configs", { name: "c", type: "intercept.v1", data: good });
+  assert.deepEqual(made.data, { ...good, addresses: ["a.example"] });
+  for (
+    const [type, data, field] of [
+      ["intercept.v1", { ...good, addresses: ["0.0.0.0/0"] }, "addresses[0]"],
+      ["intercept.v1", { ...good, sourceIp: "10.0.0.1" }, "sourceIp"],
+      ["host.v1", forward, "allowedAddresses"],
+      ["host.v1", { ...forward, address: "a", allowedAddresses: ["a"] }, "forwardAddress"],
+    ] as const
+  ) {
+    const answer = await ground.call("POST", "/configs", { body: { name: "d", type, data } });
+    assert.deepEqual(answer.json.errors.map((error: { field: string }) => error.field), [`data.${field}`]);
+    const kind = type === "host.v1" ? "host" : "intercept";
+    const text = JSON.stringify({ services: [{ name: "d", [kind]: data }] });
+    assert.throws(
+      () => parsePolicy([{ file: "p.json", text }]),
+      (error: Error) => error.message.includes(field),
+    );
+  }
+  // A change does not swap shapes, nor does it say less than all.
+  for (const data of [{ protocol: "tcp", address: "a", port: 1 }, { addresses: ["b.example"] }]) {
+    assert.equal((await ground.call("PATCH", `/configs/${made.id}`, { body: { data } })).status, 400);
+  }
 });
 
 Deno.test("acceptance S0: the policy is taken word for word", async () => {

@@ -61,6 +61,21 @@ Deno.test("defaults are the narrow ones: AllOf, end to end required, no attribut
   });
 });
 
+Deno.test("a service has a number, intercept.v1, host.v1 and an idle time-out", () => {
+  const text = "services:\n  - name: web\n    index: 16\n    idleTimeout: 5m\n" +
+    "    intercept: {addresses: [Web.Example], portRanges: [{low: 443, high: 443}], protocols: [tcp]}\n" +
+    "    host: {protocol: tcp, address: localhost, port: 8000}\n";
+  assert.deepEqual(parsePolicy([{ file: "p.yaml", text }]).services, [{
+    name: "web",
+    roleAttributes: [],
+    endToEnd: "required",
+    index: 16,
+    idleTimeout: 300,
+    intercept: { addresses: ["web.example"], portRanges: [{ low: 443, high: 443 }], protocols: ["tcp"] },
+    host: { protocol: "tcp", address: "localhost", port: 8000 },
+  }]);
+});
+
 Deno.test("no files, and a document without entries, grant nothing", () => {
   const empty = { identities: [], services: [], servicePolicies: [] };
   assert.deepEqual(parsePolicy([]), empty);
@@ -78,6 +93,28 @@ const TABLE: [what: string, text: string, ...lines: string[]][] = [
   ],
   ["a field given twice", "services: []\nservices: []\n", "p.yaml:2:1: not YAML: this field is given twice"],
   ["plain text", "allow everything", "p.yaml:1:1: expected an object, found a string"],
+  [
+    "one number for two services",
+    "services: [{name: a, index: 20}, {name: b, index: 20}]\n",
+    "p.yaml:1:51: services[1].index = 20: this index is given twice, first at p.yaml:1:29",
+  ],
+  [
+    "numbers and times out of bounds",
+    "services:\n  - {name: a, index: 15}\n  - {name: b, index: 32768}\n  - {name: c, idleTimeout: 4s}\n" +
+    "  - {name: d, idleTimeout: 5500ms}\n",
+    "p.yaml:2:22: services[0].index = 15: must be at least 16",
+    "p.yaml:3:22: services[1].index = 32768: must be at most 32767",
+    'p.yaml:4:28: services[2].idleTimeout = "4s": must be from 5s to 1d',
+    'p.yaml:5:28: services[3].idleTimeout = "5500ms": give whole seconds',
+  ],
+  [
+    "configs that are none",
+    "services:\n  - name: a\n    intercept: {addresses: [0.0.0.0/0], portRanges: [], protocols: [tcp]}\n" +
+    "    host: {protocol: tcp, forwardAddress: true, port: 1}\n",
+    'p.yaml:3:29: services[0].intercept.addresses[0] = "0.0.0.0/0": cannot be intercepted: a machine never routes it to a network, or it covers every address',
+    "p.yaml:3:53: services[0].intercept.portRanges = […]: must have at least 1 entries",
+    "p.yaml:4:11: services[0].host.allowedAddresses: forwardAddress needs it: nothing is forwarded that is not allowed",
+  ],
   [
     "a slip in a field",
     "servicePolices: []\n",

@@ -186,6 +186,47 @@ Deno.test("verifyView() refuses rights of the wrong shape, unknown settings and 
   for (const claims of wrong) await rejectsWith("ERR_VIEW_MALFORMED", () => verifySigned(claims));
 });
 
+const SERVICES = { zone: "test.internal", ipv4: "10.101.0.0/16", ipv6: "fd00::/64" };
+
+Deno.test("verifyView() gives back how services appear, whatever the shape of a config, packed or not", async () => {
+  const intercept = { addresses: ["web.example"], later: { than: ["this", "version"] } };
+  const host = { protocol: "tcp", address: "localhost", port: 80 };
+  for (const count of [1, 300]) {
+    const peers = Array.from({ length: count }, (_, i) => `spiffe://test.internal/agent/a${i}`);
+    const view: View = {
+      ...GOOD,
+      services: SERVICES,
+      dial: [{ ...GOOD.dial[0]!, bind: peers, index: 16, intercept, idleTimeout: 5 }],
+      bind: [{ ...GOOD.bind[0]!, dial: peers, host, idleTimeout: 86_400 }],
+    };
+    assert.deepEqual(await verify(await signView({ authority: AUTHORITY, view })), view);
+  }
+});
+
+Deno.test("verifyView() refuses numbers, times and zones out of bounds", async () => {
+  const dial = GOOD.dial[0]!;
+  const wrong: readonly Partial<View>[] = [
+    { dial: [{ ...dial, index: 0 }] },
+    { dial: [{ ...dial, index: 65_536 }] },
+    { dial: [{ ...dial, index: 1.5 }] },
+    { dial: [{ ...dial, idleTimeout: 0 }] },
+    { dial: [{ ...dial, idleTimeout: 86_401 }] },
+    { dial: [{ ...dial, intercept: [] as never }] },
+    { bind: [{ ...GOOD.bind[0]!, host: "localhost" as never }] },
+    { services: { ...SERVICES, zone: "" } },
+    { services: { ...SERVICES, zone: "." } },
+    { services: { ...SERVICES, zone: "a b.internal" } },
+    { services: { ...SERVICES, zone: "Test.internal" } },
+    { services: { ...SERVICES, zone: `${"a.".repeat(120)}internal` } },
+    { services: { ...SERVICES, ipv4: "1".repeat(19) } },
+    { services: { zone: "test.internal" } as never },
+  ];
+  for (const parts of wrong) {
+    const jws = await signView({ authority: AUTHORITY, view: { ...GOOD, ...parts } });
+    await rejectsWith("ERR_VIEW_MALFORMED", () => verify(jws));
+  }
+});
+
 Deno.test("verifyView() accepts a view without any right", async () => {
   assert.deepEqual((await verifySigned({ dial: [], bind: [] })).dial, []);
 });

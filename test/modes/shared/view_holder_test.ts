@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import type { JWK } from "jose";
+import { parsePrefix } from "../../../src/base/ip.ts";
 import { createLogger, SILENT_LOGGER } from "../../../src/base/log.ts";
 import { type Authority, createAuthority } from "../../../src/identity/authority.ts";
 import type { NodeNetwork } from "../../../src/identity/network_document.ts";
@@ -74,6 +75,97 @@ Deno.test("a view allows what it names and nothing beside it", async () => {
   assert.equal(views.mayDialAt("other", DB), false);
   assert.equal(views.mayServe("records", DB), false);
   assert.deepEqual([...views.peers], [DB]);
+});
+
+const INTERCEPT = {
+  addresses: ["records.example"],
+  portRanges: [{ low: 443, high: 443 }],
+  protocols: ["tcp"],
+};
+const HOST = { protocol: "tcp", address: "localhost", port: 8000 };
+const SERVICES = { zone: "clinic.internal", ipv4: "10.101.0.0/16", ipv6: "fd00:1::/64" };
+
+Deno.test("a view tells what may be dialled and offered, under which numbers, names and configs", async () => {
+  using views = holder();
+  assert.deepEqual([views.dialable(), views.bindable(), views.network], [[], [], undefined]);
+  await views.accept(
+    await signed(view(1, {
+      services: SERVICES,
+      dial: [
+        { service: "z", endToEnd: "optional", bind: [SPARE, DB] },
+        {
+          service: "records",
+          endToEnd: "required",
+          bind: [DB],
+          index: 20,
+          intercept: INTERCEPT,
+          idleTimeout: 30,
+        },
+      ],
+      bind: [{ service: "web", endToEnd: "required", dial: [ALICE], host: HOST }],
+    })),
+    "relay-1",
+  );
+  const dialable = views.dialable();
+  assert.deepEqual(dialable, [
+    {
+      service: "records",
+      endToEnd: "required",
+      connectors: [DB],
+      index: 20,
+      intercept: INTERCEPT,
+      idleTimeout: 30_000,
+    },
+    { service: "z", endToEnd: "optional", connectors: [DB, SPARE], idleTimeout: 120_000 },
+  ]);
+  assert.equal(views.dialable(), dialable, "the same list until something changes");
+  assert.deepEqual(views.bindable(), [{ service: "web", host: HOST, idleTimeout: 120_000 }]);
+  assert.deepEqual(views.network, {
+    zone: "clinic.internal",
+    ipv4: parsePrefix("10.101.0.0/16"),
+    ipv6: parsePrefix("fd00:1::/64"),
+  });
+});
+
+Deno.test("configs of a newer version leave their service without, and pools of another size the network", async () => {
+  using views = holder();
+  await views.accept(
+    await signed(view(1, {
+      services: { ...SERVICES, ipv4: "10.0.0.0/8" },
+      dial: [{
+        service: "records",
+        endToEnd: "required",
+        bind: [DB],
+        index: 20,
+        intercept: { ...INTERCEPT, protocols: ["sctp"] },
+      }],
+      bind: [{ service: "web", endToEnd: "required", dial: [], host: { ...HOST, later: 1 } }],
+    })),
+    "relay-1",
+  );
+  assert.equal(views.network, undefined);
+  assert.deepEqual(Object.keys(views.dialable()[0]!).includes("intercept"), false);
+  assert.equal(views.dialable()[0]!.index, 20);
+  assert.deepEqual(views.bindable(), [{ service: "web", idleTimeout: 120_000 }]);
+});
+
+Deno.test("what relays tell differently of a service is taken from the newest, what they grant is joined", async () => {
+  using views = holder();
+  const entry = { service: "records", endToEnd: "required" as const };
+  await views.accept(
+    await signed(
+      view(2, { services: SERVICES, dial: [{ ...entry, bind: [DB], index: 30, intercept: INTERCEPT }] }),
+    ),
+    "relay-2",
+  );
+  await views.accept(await signed(view(1, { dial: [{ ...entry, bind: [SPARE], index: 20 }] })), "relay-1");
+  assert.deepEqual(views.dialable(), [
+    {
+      ...{ service: "records", endToEnd: "required", connectors: [DB, SPARE], index: 30 },
+      ...{ intercept: INTERCEPT, idleTimeout: 120_000 },
+    },
+  ]);
+  assert.equal(views.network?.zone, "clinic.internal");
 });
 
 Deno.test("an older view, a foreign authority's and another identity's change nothing", async () => {
