@@ -4,6 +4,7 @@
  */
 
 import type { ByteChannel } from "../../base/channel.ts";
+import { errorMessage } from "../../base/errors.ts";
 import type { Logger } from "../../base/log.ts";
 import type { LocatedPacket } from "../../wire/packet/icmp.ts";
 import {
@@ -113,12 +114,24 @@ export class Capture {
     this.#datagrams.sweep();
   }
 
-  /** Ends every flow and closes the device. */
-  async close(reason?: unknown): Promise<void> {
-    this.#closed = true;
+  /** Ends every flow, so that programs hear of it, and begins none any more: who asks is refused. */
+  async end(reason?: unknown): Promise<void> {
     this.#datagrams.close();
     await this.#tcp.close(reason);
-    this.#writer.flush();
+    const { device } = this.#options;
+    const batch = new PacketBatch({ maxPackets: READ_PACKETS, maxBytes: READ_BYTES });
+    try {
+      while (device.read(batch) > 0) await this.#handle(batch);
+      this.#writer.flush();
+    } catch (error) {
+      // A device that is gone leads to nobody who could hear.
+      this.#options.logger.debug("capture_device_gone", { detail: errorMessage(error) });
+    }
+  }
+
+  /** Closes the device. */
+  close(): void {
+    this.#closed = true;
     this.#options.device.close();
   }
 

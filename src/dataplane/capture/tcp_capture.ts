@@ -129,7 +129,10 @@ export class TcpCapture {
   /** Ends every connection and resolves when all are gone. Idempotent. */
   async close(reason: unknown = new Error("Capture ended")): Promise<void> {
     this.#closed = true;
-    for (const connection of this.#table) this.#end(connection, reason);
+    for (const connection of this.#table) {
+      if (connection.state === "opening") this.#options.writer.reset(connection.syn());
+      this.#end(connection, reason);
+    }
     await Promise.all(this.#serving);
   }
 
@@ -149,7 +152,8 @@ export class TcpCapture {
   #open(packet: LocatedPacket): void {
     const { ports, addresses, listeners, writer, now, mayCapture } = this.#options;
     const { version, dst0, dst1, dst2, dst3, dstPort } = packet.view;
-    if (this.#closed || !mayCapture(packet)) return;
+    if (!mayCapture(packet)) return;
+    if (this.#closed) return writer.reset(packet);
     const isDns = addresses.goesToResolver(packet.view);
     const match = isDns
       ? "port"

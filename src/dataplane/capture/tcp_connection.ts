@@ -61,11 +61,12 @@ export class TcpConnection extends FlowEntry {
     );
   }
 
-  /** The held SYN. */
-  syn(): LocatedPacket & { readonly bytes: Uint8Array<ArrayBuffer> } {
+  /** A copy of the held SYN. */
+  syn(): LocatedPacket {
+    const bytes = this.#syn.slice();
     const view = newPacketView();
-    readPacket(this.#syn, 0, this.#syn.length, view);
-    return { bytes: this.#syn, start: 0, end: this.#syn.length, view };
+    readPacket(bytes, 0, bytes.length, view);
+    return { bytes, start: 0, end: bytes.length, view };
   }
 
   /** Enters a state. */

@@ -49,13 +49,22 @@ const IPV4_CANDIDATES = [
   ...numbers(16, 31).map((second) => `172.${second}.0.0/16`),
 ].map((text) => parsePrefix(text)!);
 
-/** Neighbours of the pool that are tried for IPv6. */
-const IPV6_CANDIDATES = 64;
+/**
+ * Neighbours of the pool that are tried for IPv6: of a unique local /64 the next ones in its /48, then those of other
+ * global identifiers, near and far (RFC 4193 §3.1).
+ */
+const IPV6_STEPS = 16;
+const IPV6_SHIFTS = [0n, 16n, 40n];
 
 function candidates(pool: IpPrefix): IpPrefix[] {
   if (pool.version === 4) return IPV4_CANDIDATES;
-  const size = 1n << BigInt(ipBits(6) - pool.length);
-  return numbers(1, IPV6_CANDIDATES).map((step) => ({ ...pool, first: pool.first ^ (BigInt(step) * size) }));
+  const hostBits = BigInt(ipBits(6) - pool.length);
+  return IPV6_SHIFTS.flatMap((shift) =>
+    numbers(1, IPV6_STEPS).map((step) => ({
+      ...pool,
+      first: pool.first ^ (BigInt(step) << (hostBits + shift)),
+    }))
+  );
 }
 
 function overlap(a: IpPrefix, b: IpPrefix): boolean {

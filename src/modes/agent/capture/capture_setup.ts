@@ -141,12 +141,14 @@ export class CaptureSetup {
     this.#closing = true;
     clearInterval(this.#timer);
     const { network } = this.#options;
+    // While the interface is there: what ends is told through it.
+    await this.#capture.end(reason);
     for (const listener of this.#listeners) listener.close();
     try {
       await network.routes.close();
       await network.interface.close();
     } finally {
-      await this.#capture.close(reason);
+      this.#capture.close();
       await this.#running;
     }
   }
