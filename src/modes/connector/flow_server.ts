@@ -4,24 +4,26 @@
  * certificate.
  */
 
-import { DeadlineError, withDeadline } from "../../base/async.ts";
+import { withDeadline } from "../../base/async.ts";
 import type { ByteChannel } from "../../base/channel.ts";
 import { errorMessage } from "../../base/errors.ts";
 import type { Logger } from "../../base/log.ts";
-import { FlowRefusedError, type ResetReason } from "../../dataplane/errors.ts";
+import { FlowRefusedError } from "../../dataplane/errors.ts";
 import { acceptFlow } from "../../dataplane/flow.ts";
+import type { FlowDatagrams } from "../../dataplane/flow_datagrams.ts";
 import type { FlowDecision } from "../../dataplane/flow_opening.ts";
 import { acceptSession } from "../../dataplane/session.ts";
 import { SessionTable } from "../../dataplane/session_table.ts";
 import type { SessionTrust } from "../../dataplane/session_trust.ts";
 import { splice } from "../../dataplane/splice.ts";
 import type { Identity } from "../../identity/identity_file.ts";
-import { DialError } from "../../io/tcp/dial.ts";
 import { encodeMessage } from "../../wire/control/framing.ts";
 import { type FlowHeader, flowHeaderSchema } from "../../wire/control/messages.ts";
 import { readFirstMessage } from "../shared/message_channel.ts";
 import { prefixedChannel } from "../shared/prefixed_channel.ts";
 import type { ViewHolder } from "../shared/view_holder.ts";
+import { DatagramServer } from "./datagram_server.ts";
+import { plainStatus, upstreamReason, upstreamRefusal } from "./refusal.ts";
 import type { CallerWish, OfferedService } from "./services.ts";
 
 /** What serving flows needs. */
@@ -43,14 +45,24 @@ const VIEW_WAIT_MS = 1_000;
 /** Sessions held at once: one for each agent process, some 40 KB each. */
 const MAX_SESSIONS = 10_000;
 
+const NOT_ALLOWED = "The view no longer allows this flow";
+
 /** Serves the streams of all relays. */
 export class FlowServer {
   readonly #options: FlowServerOptions;
   readonly #sessions = new SessionTable();
   readonly #live = new Set<LiveFlow>();
+  readonly #datagrams: DatagramServer;
 
   constructor(options: FlowServerOptions) {
     this.#options = options;
+    this.#datagrams = new DatagramServer({
+      findSession: (id) => this.#sessions.find(id),
+      decide: (caller, service) => this.#decide(caller, service),
+      live: (who, run) => this.#run(who, run),
+      openingTimeout: OPENING_TIMEOUT_MS,
+      logger: options.logger,
+    });
     options.views.onChange(() => this.#viewChanged());
   }
 
@@ -59,15 +71,15 @@ export class FlowServer {
     return this.#live.size;
   }
 
-  /** Serves one stream of a relay until it ends. Never rejects. */
-  async serve(stream: ByteChannel): Promise<void> {
+  /** Serves one stream of a relay until it ends, with the session's datagrams where there are any. Never rejects. */
+  async serve(stream: ByteChannel, datagrams?: FlowDatagrams): Promise<void> {
     const timer = setTimeout(() => stream.abort(new Error("no header in time")), OPENING_TIMEOUT_MS);
     try {
       const { message, rest } = await readFirstMessage(stream, flowHeaderSchema);
       clearTimeout(timer);
       const channel = prefixedChannel(stream, rest);
       if (message.kind === "session") await this.#serveSession(channel);
-      else await this.#serveFlow(channel, message);
+      else await this.#serveFlow(channel, message, datagrams);
     } catch (error) {
       clearTimeout(timer);
       stream.abort(error);
@@ -106,7 +118,11 @@ export class FlowServer {
     this.#options.logger.debug("session_opened", { peer: session.peer.uri });
   }
 
-  async #serveFlow(channel: ByteChannel, header: FlowHeader): Promise<void> {
+  async #serveFlow(
+    channel: ByteChannel,
+    header: FlowHeader,
+    datagrams: FlowDatagrams | undefined,
+  ): Promise<void> {
     const name = header.service ?? "";
     const service = this.#options.services.get(name);
     if (service === undefined) return await answer(channel, 404);
@@ -114,10 +130,32 @@ export class FlowServer {
     try {
       // The relay may have admitted this caller a moment before its view reaches us.
       await this.#options.views.waitFor(() => this.#allows(header.caller, name), VIEW_WAIT_MS);
-      if (header.sealed) await this.#serveSealed(channel, header, service);
+      if (header.protocol !== "tcp") await this.#serveDatagrams({ channel, header, service }, datagrams);
+      else if (header.sealed) await this.#serveSealed(channel, header, service);
       else await this.#servePlain(channel, header, service);
     } finally {
       service.leave();
+    }
+  }
+
+  async #serveDatagrams(
+    { channel, header, service }: {
+      readonly channel: ByteChannel;
+      readonly header: FlowHeader;
+      readonly service: OfferedService;
+    },
+    session: FlowDatagrams | undefined,
+  ): Promise<void> {
+    const { caller, protocol, sealed, flow, maxDatagram: limit = 0 } = header;
+    const isOptional = protocol === "udp" && this.#options.views.isPlainAllowed(service.name);
+    if (!sealed && !(isOptional && this.#allows(caller, service.name))) return await answer(channel, 403);
+    const datagrams = session?.open(Number(flow), { limit });
+    // A relay gives each flow of a session an id of its own, on a stream of that session.
+    if (datagrams === undefined) return await answer(channel, 400);
+    try {
+      await this.#datagrams.serve({ channel, header, service, datagrams });
+    } finally {
+      datagrams.end();
     }
   }
 
@@ -162,21 +200,28 @@ export class FlowServer {
     upstream: ByteChannel,
     who: { caller: string; service: string },
   ): Promise<void> {
-    const flow: LiveFlow = { ...who, abort: new AbortController() };
-    this.#live.add(flow);
-    // The view may have changed while the upstream was dialled.
-    if (!this.#allows(who.caller, who.service)) {
-      flow.abort.abort(new Error("The view no longer allows this flow"));
-    }
-    const result = await splice(channel, upstream, { signal: flow.abort.signal });
-    this.#live.delete(flow);
-    if (result.outcome !== "closed") {
+    await this.#run(who, async (signal) => {
+      const result = await splice(channel, upstream, { signal });
+      if (result.outcome === "closed") return;
       this.#options.logger.debug("flow_broken", {
         ...who,
         outcome: result.outcome,
         detail: errorMessage(result.error),
       });
-    }
+    });
+  }
+
+  /** Runs a flow that counts as live, and ends when the view no longer allows it. */
+  async #run(
+    who: { readonly caller: string; readonly service: string },
+    run: (signal: AbortSignal) => Promise<void>,
+  ): Promise<void> {
+    const flow: LiveFlow = { ...who, abort: new AbortController() };
+    this.#live.add(flow);
+    // The view may have changed while the upstream was dialled.
+    if (!this.#allows(who.caller, who.service)) flow.abort.abort(new FlowRefusedError("denied", NOT_ALLOWED));
+    await run(flow.abort.signal);
+    this.#live.delete(flow);
   }
 
   #allows(caller: string, service: string): boolean {
@@ -192,7 +237,7 @@ export class FlowServer {
   #viewChanged(): void {
     for (const flow of this.#live) {
       if (!this.#allows(flow.caller, flow.service)) {
-        flow.abort.abort(new Error("The view no longer allows this flow"));
+        flow.abort.abort(new FlowRefusedError("denied", NOT_ALLOWED));
       }
     }
     const { peers } = this.#options.views;
@@ -221,26 +266,6 @@ async function dialForFlow(
   try {
     return await service.dial(wish, signal);
   } catch (error) {
-    throw new FlowRefusedError(upstreamReason(error), errorMessage(error), { cause: error });
-  }
-}
-
-function plainStatus(reason: ResetReason): number {
-  if (reason === "denied") return 403;
-  return reason === "upstream-timeout" ? 504 : 502;
-}
-
-function upstreamReason(error: unknown): ResetReason {
-  if (error instanceof FlowRefusedError) return error.reason;
-  // Only the limit on the opening as a whole ends a dial so.
-  if (error instanceof DeadlineError) return "upstream-timeout";
-  if (!(error instanceof DialError)) return "internal";
-  switch (error.code) {
-    case "ERR_UPSTREAM_REFUSED":
-      return "upstream-refused";
-    case "ERR_UPSTREAM_TIMEOUT":
-      return "upstream-timeout";
-    default:
-      return "upstream-unreachable";
+    throw upstreamRefusal(error);
   }
 }

@@ -8,6 +8,7 @@ import { errorMessage } from "../../base/errors.ts";
 import { sleep } from "../../base/async.ts";
 import type { Logger } from "../../base/log.ts";
 import type { ClientConnection, WebTransportSession } from "../../dataplane/carrier.ts";
+import { FlowDatagrams } from "../../dataplane/flow_datagrams.ts";
 import { type ControlMessage, controlMessageSchema } from "../../wire/control/messages.ts";
 import { H3_NO_ERROR } from "../../wire/h3/codes.ts";
 import { CONNECTOR_PATH } from "../../wire/masque/uri.ts";
@@ -112,8 +113,11 @@ export class RelayLink {
   }
 
   async #serveStreams(session: WebTransportSession): Promise<void> {
+    const datagrams = new FlowDatagrams(session.datagrams);
     try {
-      for await (const stream of session.incomingStreams()) void this.#options.flows.serve(stream);
+      for await (const stream of session.incomingStreams()) {
+        void this.#options.flows.serve(stream, datagrams);
+      }
     } catch (error) {
       this.#options.logger.debug("session_ended", { detail: errorMessage(error) });
     }
