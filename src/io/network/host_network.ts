@@ -16,7 +16,9 @@ import { type KernelFiles, SYSTEM_FILES } from "./libc.ts";
 import { RelayNat } from "./nat.ts";
 import { killSwitchTableName, natTableName } from "./nft_text.ts";
 import { removeTable, tableNames } from "./nft.ts";
+import type { ResolverLayers } from "./resolver_layers.ts";
 import { RouteTable } from "./routes.ts";
+import { ServiceDns } from "./service_dns.ts";
 
 /** How to reach the kernel; the defaults are the real one. */
 export interface HostNetworkOptions {
@@ -34,6 +36,8 @@ export interface HostNetworkOptions {
   readonly directory?: string;
   /** Default /etc/resolv.conf. */
   readonly resolvConf?: string;
+  /** Who else of this process may want the machine's resolver: the same for all its interfaces. */
+  readonly resolverLayers?: ResolverLayers;
 }
 
 /** The network around one tunnel interface. Its parts do nothing before they are asked to. */
@@ -44,18 +48,29 @@ export class HostNetwork implements AsyncDisposable {
   readonly nat: RelayNat;
   readonly killSwitch: KillSwitch;
   readonly dns: TunnelDns;
+  /** In place of `dns` where the interface captures services. */
+  readonly serviceDns: ServiceDns;
   readonly #context: NetworkContext;
   #closing: Promise<void> | undefined;
 
-  private constructor(name: string, context: NetworkContext, resolvConf: string | undefined) {
+  private constructor(
+    name: string,
+    context: NetworkContext,
+    { resolvConf, resolverLayers }: Pick<HostNetworkOptions, "resolvConf" | "resolverLayers">,
+  ) {
     this.name = name;
     this.#context = context;
     this.interface = new InterfaceSetup(name, context);
     this.routes = new RouteTable({ interface: name }, context);
     this.nat = new RelayNat({ interface: name }, context);
     this.killSwitch = new KillSwitch({ interface: name }, context);
-    const path = resolvConf === undefined ? {} : { path: resolvConf };
-    this.dns = new TunnelDns({ interface: name, ...path }, context);
+    const resolver = {
+      interface: name,
+      ...(resolvConf !== undefined && { path: resolvConf }),
+      ...(resolverLayers !== undefined && { layers: resolverLayers }),
+    };
+    this.dns = new TunnelDns(resolver, context);
+    this.serviceDns = new ServiceDns(resolver, context);
   }
 
   /**
@@ -70,7 +85,7 @@ export class HostNetwork implements AsyncDisposable {
     const journal = await NetworkJournal.open(name, { logger, files, ...place });
     try {
       const context = { logger, files, journal, commands: options.commands ?? systemCommands() };
-      const network = new HostNetwork(name, context, options.resolvConf);
+      const network = new HostNetwork(name, context, options);
       if (Object.keys(journal.data).length > 0) logger.info("network_leftovers", { interface: name });
       // A leftover that resists must not keep the node from starting: its journal stays for the next time.
       await network.#undo(kept).catch(() => undefined);
@@ -103,6 +118,7 @@ export class HostNetwork implements AsyncDisposable {
   /** Every part is tried, whatever becomes of the others; the first failure is told at the end. */
   async #undo(kept: Kept): Promise<void> {
     const parts: (() => Promise<void>)[] = [
+      () => this.serviceDns.close(),
       () => this.dns.close(),
       () => this.routes.close(),
       ...(kept.killSwitch ? [] : [() => this.killSwitch.close()]),
