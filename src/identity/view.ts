@@ -97,8 +97,8 @@ export interface VerifyViewOptions {
 /** The `typ` of a view: no other token of the network can pass for one. */
 export const VIEW_TYPE = "ginnel-view+jwt";
 
-/** Largest signed view, in bytes: room for some 5,000 services, and a bound on what a relay can make a node hold. */
-export const MAX_VIEW_LENGTH = 1 << 20;
+/** Largest signed view, in bytes: room for some 5,000 services with their configs, and a bound on what a relay can make a node hold. */
+export const MAX_VIEW_LENGTH = 3 << 20;
 
 const ViewHeader = z.object({ typ: z.literal(VIEW_TYPE), kid: z.string() });
 

@@ -124,7 +124,7 @@ const TABLE: [what: string, config: unknown, ...lines: string[]][] = [
   [
     "a field of another mode",
     { ...CONNECTOR, drainSeconds: 3 },
-    "drainSeconds = 3: unknown field; known here: mode, identity, relays, services, hosting, carrier, health, log",
+    "drainSeconds = 3: unknown field; known here: mode, identity, relays, services, hosting, carrier, control, health, log",
   ],
   [
     "a bad duration",
@@ -278,6 +278,20 @@ const TABLE: [what: string, config: unknown, ...lines: string[]][] = [
     { ...RELAY, tunnel: { policy: ["egress.yaml"], ipv4: "10.100.0.0/31", ipv6: "10.0.0.0/8" } },
     'tunnel.ipv4 = "10.100.0.0/31": too small: at most /30',
     'tunnel.ipv6 = "10.0.0.0/8": not an IPv6 prefix',
+  ],
+  [
+    "pools of services within those of tunnels",
+    {
+      ...RELAY,
+      services: { ipv6: "fd00:1::/64" },
+      tunnel: { policy: ["egress.yaml"], ipv6: "fd00:1::/120" },
+    },
+    'services.ipv6 = "fd00:1::/64": fd00:1::/64 overlaps the tunnels\' fd00:1::/120: give another range',
+  ],
+  [
+    "pools of tunnels around those of services",
+    { mode: "controller", trustDomain: "d.example", tunnel: { ipv4: "10.101.7.0/24" } },
+    "services.ipv4: 10.101.0.0/16 overlaps the tunnels' 10.101.7.0/24: give another range",
   ],
   [
     "a tunnel without a pool",

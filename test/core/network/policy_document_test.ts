@@ -88,6 +88,34 @@ Deno.test("a workload without a rule of an enabled domain has no right", () => {
   assert.equal(mayDial(WEB, DOMAIN, web, dial(["#a"])), true);
 });
 
+Deno.test("a service has its configs as far as they are understood, the same object while they stay", () => {
+  const intercept = { addresses: ["a.example"], portRanges: [{ low: 1, high: 1 }], protocols: ["tcp"] };
+  const host = { protocol: "tcp", address: "localhost", port: 1 };
+  const service = (spec: object): NetworkChange => ({
+    kind: "service",
+    id: "web",
+    value: { name: "web", spec: { encryptionRequired: true, roleAttributes: [], configs: {}, ...spec } },
+  });
+  const configs = { "intercept.v1": intercept, "host.v1": host };
+  const before = stateOf(service({ configs, index: 20, idleTimeout: 30 }));
+  const [first] = toPolicyDocument(before).services;
+  assert.deepEqual(first, {
+    ...{ name: "web", roleAttributes: [], endToEnd: "required", index: 20, idleTimeout: 30, intercept, host },
+  });
+  const renamed = service({ configs, index: 20, idleTimeout: 60 });
+  const [second] = toPolicyDocument(applyChanges(before, { revision: 2, changes: [renamed] })).services;
+  assert.equal(second!.intercept, first!.intercept);
+  assert.equal(second!.host, first!.host);
+  const later = {
+    "intercept.v1": { ...intercept, later: 1 },
+    "host.v1": { address: "only" },
+    "other.v1": {},
+  };
+  assert.deepEqual(toPolicyDocument(stateOf(service({ configs: later }))).services, [
+    { name: "web", roleAttributes: [], endToEnd: "required" },
+  ]);
+});
+
 Deno.test("what a change does not touch is the same list, so that it need not be compiled again", () => {
   const before = stateOf(SERVICE, dial(["#all"]), identity("a"));
   const after = applyChanges(before, { revision: 2, changes: [identity("b")] });

@@ -2,7 +2,6 @@
 
 import assert from "node:assert/strict";
 import { type Host, hostSchema, readHost } from "../../../src/core/service/host.ts";
-import { readDuration } from "../../../src/core/service/host_checks.ts";
 
 const GOOD = { protocol: "tcp", address: "localhost", port: 8000 } as const;
 
@@ -85,13 +84,4 @@ Deno.test("host.v1 refuses unknown fields and values out of bounds", () => {
       { ...GOOD, httpChecks: [{ ...http, method: "DELETE" }] },
     ]
   ) assert.equal(readHost(data), undefined, JSON.stringify(data));
-});
-
-Deno.test("readDuration() reads what OpenZiti writes, and nothing else", () => {
-  for (const [text, ms] of [["500ms", 500], ["5s", 5_000], ["1m30s", 90_000], ["1h", 3_600_000]] as const) {
-    assert.equal(readDuration(text), ms);
-  }
-  for (const text of ["", "5", "s", "-5s", "5 s", "1.5s", "5d", "1s1"]) {
-    assert.equal(readDuration(text), undefined, text);
-  }
 });
