@@ -5,6 +5,7 @@
 import { join } from "node:path";
 import { GinnelError } from "../../base/errors.ts";
 import { type Config, loadConfig } from "../../config/parse_config.ts";
+import { undoLeftovers } from "./leftovers.ts";
 import { fillHome } from "./service_home.ts";
 import { needsOf, renderUnit, unitName } from "./unit.ts";
 
@@ -89,11 +90,11 @@ export class ServiceManager {
   async uninstall(mode: Config["mode"], { purge }: { readonly purge: boolean }): Promise<string | undefined> {
     const name = unitName(mode);
     if (await exists(this.#unit(mode))) {
-      // Its own end undoes routes, interfaces and names; that of a killed one is started for it.
       await this.#systemctl("disable", "--now", `${name}.service`);
       await Deno.remove(this.#unit(mode));
       await this.#systemctl("daemon-reload");
       await this.#systemctl("reset-failed", `${name}.service`);
+      await this.#undoLeftovers(mode);
     }
     const isKept = PRECIOUS.has(mode) && !purge && await exists(this.#home(mode));
     await removeAll([
@@ -120,6 +121,16 @@ export class ServiceManager {
 
   #home(mode: Config["mode"]): string {
     return this.#at(`var/lib/private/${unitName(mode)}`);
+  }
+
+  /** Its own end has undone what it set up in the machine's network, unless it was killed. */
+  async #undoLeftovers(mode: Config["mode"]): Promise<void> {
+    const path = join(this.#home(mode), "config.json");
+    if (this.#root !== "/" || !await exists(path)) return;
+    const directory = this.#at(`run/ginnel/${mode}`);
+    // systemd has removed the folder of a node that it stopped.
+    await Deno.mkdir(directory, { recursive: true, mode: 0o700 });
+    await undoLeftovers(await loadConfig(path), { directory });
   }
 
   async #systemctl(...args: string[]): Promise<void> {
