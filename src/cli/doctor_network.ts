@@ -1,11 +1,15 @@
 /**
- * What `ginnel doctor --config` looks at on the network: the way to every relay and to every upstream.
+ * What `ginnel doctor --config` looks at on the network: the way to every relay, controller and upstream, and by the
+ * controllers' answers the clock.
  */
 
 import { formatHostPort, type UdpUpstream, type Upstream } from "../base/address.ts";
 import { errorMessage } from "../base/errors.ts";
 import type { Identity } from "../identity/identity_file.ts";
+import { CLOCK_TOLERANCE_SECONDS } from "../identity/jws.ts";
+import { probeController } from "../modes/doctor/probe_controller.ts";
 import { probeRelay, probeUpstream } from "../modes/doctor/probe_network.ts";
+import { listedRelays } from "../modes/shared/listed_relays.ts";
 import type { RelayAddress } from "../modes/shared/relay_client.ts";
 import type { Inspection } from "./inspect_config.ts";
 import type { Finding } from "./report.ts";
@@ -15,11 +19,47 @@ export async function inspectNetwork({ config, identity }: Inspection): Promise<
   if (config === undefined || (config.mode !== "agent" && config.mode !== "connector")) return [];
   const relays = identity === undefined
     ? []
-    : config.relays.map((relay) => tryRelay(relay, config.carrier, identity));
+    : relaysOf(config.relays, identity).map((relay) => tryRelay(relay, config.carrier, identity));
+  const controllers = identity === undefined ? [] : [tryControllers(identity)];
   const upstreams = config.mode === "connector"
     ? config.services.map(({ name, upstream }) => tryUpstream(name, upstream))
     : [];
-  return (await Promise.all([...relays, ...upstreams])).flat();
+  return (await Promise.all([...relays, ...controllers, ...upstreams])).flat();
+}
+
+/** Judges by how many milliseconds this clock is ahead of a controller's: proofs are worthless when it is too far off. */
+export function judgeClock(ahead: number, controller: string): Finding {
+  const subject = "clock";
+  const seconds = Math.round(Math.abs(ahead) / 1_000);
+  const text = `${seconds} s ${ahead < 0 ? "behind" : "ahead of"} ${controller}'s`;
+  const hint = "Set the clock: timedatectl set-ntp true";
+  if (seconds > CLOCK_TOLERANCE_SECONDS) return { verdict: "fail", subject, text, hint };
+  if (seconds > CLOCK_TOLERANCE_SECONDS / 3) return { verdict: "warn", subject, text, hint };
+  return { verdict: "ok", subject, text: `as ${controller}'s` };
+}
+
+/** Those of the config, else those that the network lists. */
+function relaysOf(configured: readonly RelayAddress[], identity: Identity): readonly RelayAddress[] {
+  return configured.length > 0 ? configured : listedRelays(identity);
+}
+
+/** Tries every controller; one that works is enough, and without any the relays still know what they knew last. */
+async function tryControllers(identity: Identity): Promise<Finding[]> {
+  const controllers = identity.network?.controllers ?? [];
+  const tried = await Promise.all(controllers.map(async (controller): Promise<Finding[]> => {
+    const subject = `controller ${controller.name}`;
+    try {
+      const { status, took, ahead } = await probeController(controller, identity);
+      const text = `${controller.url} answers ${status}, ${took.toFixed(0)} ms`;
+      const clock = ahead === undefined ? [] : [judgeClock(ahead, controller.name)];
+      return [{ verdict: "ok", subject, text }, ...clock];
+    } catch (error) {
+      const hint =
+        "Services work without it, but no right changes and no certificate is renewed: let it be reached";
+      return [{ verdict: "warn", subject, text: `${controller.url}: ${errorMessage(error)}`, hint }];
+    }
+  }));
+  return tried.flat();
 }
 
 /** Tries the carriers that the config allows; with `auto`, one that works is enough. */
@@ -43,8 +83,11 @@ async function tryCarrier(relay: RelayAddress, carrier: Carrier, identity: Ident
   const subject = `relay ${relay.name}`;
   const way = carrier === "quic" ? `QUIC to ${address}/udp` : `TLS to ${address}/tcp`;
   try {
-    const took = await probeRelay(relay, { carrier, identity });
-    return { verdict: "ok", subject, text: `${way} works, ${took.toFixed(0)} ms` };
+    const { took, isAdmitted } = await probeRelay(relay, { carrier, identity });
+    if (isAdmitted) return { verdict: "ok", subject, text: `${way} works, ${took.toFixed(0)} ms` };
+    const hint =
+      "Check the clock; else the identity may be revoked or disabled: ask an administrator, enrol again";
+    return { verdict: "fail", subject, text: `${way}: the relay refuses this identity`, hint };
   } catch (error) {
     const port = `${carrier === "quic" ? "UDP" : "TCP"} ${relay.address.port}`;
     const hint = `Check that the relay runs, that its name is right, and that ${port} is let through`;

@@ -24,8 +24,14 @@ export interface Inspection {
   readonly identity?: Identity;
 }
 
-/** Milliseconds before its expiry from which an identity is reported. */
+/** Milliseconds before its expiry from which an identity is reported that nothing renews. */
 const EXPIRY_NOTICE = 14 * 86_400_000;
+
+/** The same for one that renews itself, which it has long done by then. */
+const RENEWAL_NOTICE = 86_400_000;
+
+/** The same for a user's, which lives for hours. */
+const LOGIN_NOTICE = 3_600_000;
 
 /** Roles of a policy that select nothing: more than these are counted only. */
 const MAX_WARNINGS = 10;
@@ -88,15 +94,20 @@ function inspectIdentity(identity: Identity, config: Config, now: number): Findi
       hint,
     };
   }
-  if (identity.notAfter - now < EXPIRY_NOTICE) {
-    return {
-      verdict: "warn",
-      subject: "identity",
-      text,
-      hint: `Issue a new one with: ginnel ca issue ${kind} NAME`,
-    };
-  }
+  const { notice, hint } = expiryOf(identity);
+  if (identity.notAfter - now < notice) return { verdict: "warn", subject: "identity", text, hint };
   return { verdict: "ok", subject: "identity", text };
+}
+
+/** From when on the end of a certificate is reported, and what to do about it. */
+function expiryOf({ id, network }: Identity): { readonly notice: number; readonly hint: string } {
+  if (id.kind === "user") return { notice: LOGIN_NOTICE, hint: "Log in again: ginnel login" };
+  if ((network?.controllers.length ?? 0) > 0) {
+    const hint =
+      "It renews itself while its node runs and reaches a relay or controller: look at the node's log";
+    return { notice: RENEWAL_NOTICE, hint };
+  }
+  return { notice: EXPIRY_NOTICE, hint: `Issue a new one with: ginnel ca issue ${id.kind} NAME` };
 }
 
 /** The identity file of a config; a controller makes its own, and an SVID's files come and go by themselves. */

@@ -2,7 +2,6 @@
 
 import { GinnelError } from "../base/errors.ts";
 import { loadConfig } from "../config/parse_config.ts";
-import { loadIdentity } from "../identity/identity_file.ts";
 import {
   type AnyStatus,
   askStatus,
@@ -11,6 +10,7 @@ import {
 } from "../modes/status/ask_status.ts";
 import type { CommandIo } from "./ca.ts";
 import { execute, EXIT, type Flags, UsageError } from "./command.ts";
+import { controlSocketsOfConfig } from "./control_sockets.ts";
 import { describeStatus } from "./status_text.ts";
 
 const HELP = `Usage: ginnel status [--config FILE | --socket PATH] [--json]
@@ -55,15 +55,13 @@ async function socketsOfConfig(file: string): Promise<string[]> {
   if (config.mode !== "agent" && config.mode !== "connector") {
     throw new UsageError(`${file} is the config of a ${config.mode}, which has a health address instead`);
   }
-  if (config.control === null) {
-    throw new UsageError(`${file} sets "control" to null: nobody can ask its node`);
-  }
-  if (config.control?.kind === "unix") return [config.control.path];
-  const { identity } = config;
-  if (typeof identity !== "string") {
-    throw new UsageError(`An SVID may change its name: set "control" in ${file}, or give --socket`);
-  }
-  return controlSocketsOf((await loadIdentity(identity, { evenExpired: true })).id);
+  const sockets = await controlSocketsOfConfig(config);
+  if (sockets.length > 0) return sockets;
+  throw new UsageError(
+    config.control === null
+      ? `${file} sets "control" to null: nobody can ask its node`
+      : `An SVID may change its name: set "control" in ${file}, or give --socket`,
+  );
 }
 
 /** Asks the one node that answers; sockets of killed ones are passed over. */

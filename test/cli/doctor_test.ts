@@ -1,11 +1,14 @@
 import assert from "node:assert/strict";
 import { doctorCommand } from "../../src/cli/doctor.ts";
 import { inspectClock, inspectDescriptors, inspectPlatform } from "../../src/cli/doctor_system.ts";
+import { judgeClock } from "../../src/cli/doctor_network.ts";
+import { judgeName } from "../../src/cli/doctor_services.ts";
 import { type ForwardingCase, judgeForwarding } from "../../src/cli/doctor_tunnel.ts";
 import { printFindings, worst } from "../../src/cli/report.ts";
 import { SILENT_LOGGER } from "../../src/base/log.ts";
 import { loadConfig } from "../../src/config/parse_config.ts";
 import { runMode } from "../../src/modes/run.ts";
+import { eventually } from "../support/eventually.ts";
 import { needsTool, needsTun, testNeeding } from "../support/require_tool.ts";
 import { editJson, fileOf, makeDemoFolder, Printed } from "./demo_folder.ts";
 
@@ -48,6 +51,33 @@ Deno.test("findings are in colour on a terminal only", () => {
   assert.equal(worst([]), "ok");
 });
 
+Deno.test("a clock is judged by a controller's, in the seconds that proofs are given", () => {
+  const rows: [number, string][] = [[0, "ok"], [-10_000, "ok"], [11_000, "warn"], [-30_000, "warn"], [
+    31_000,
+    "fail",
+  ]];
+  for (const [ahead, verdict] of rows) {
+    const finding = judgeClock(ahead, "controller-1");
+    assert.equal(finding.verdict, verdict, finding.text);
+    assert.equal(finding.hint !== undefined, verdict !== "ok", finding.text);
+  }
+  assert.match(judgeClock(-90_000, "controller-1").text, /^90 s behind controller-1's$/);
+});
+
+Deno.test("a name that leads elsewhere, or nowhere, is in the way", () => {
+  const service = {
+    names: ["web.ginnel.internal"],
+    addresses: { ipv4: "10.101.0.16", ipv6: "fd00::10" },
+  };
+  assert.equal(judgeName(service, ["10.101.0.16"]).verdict, "ok");
+  assert.equal(judgeName(service, ["fd00::10", "10.101.0.16"]).verdict, "ok");
+  for (const found of [["192.0.2.1"], ["10.101.0.16", "192.0.2.1"], new Error("not found")]) {
+    const finding = judgeName(service, found);
+    assert.equal(finding.verdict, "fail", finding.text);
+    assert.match(finding.hint ?? "", /resolv/);
+  }
+});
+
 Deno.test("doctor looks at this machine and prints JSON when asked", async () => {
   const io = new Printed();
   assert.equal(await doctorCommand(["--json"], io), 0, io.out);
@@ -71,6 +101,29 @@ Deno.test("doctor --config tries the relays by both carriers and the upstreams",
   assert.equal(code, 0, up.out);
   assert.match(up.out, /ok +relay relay-1 +QUIC to \S+ works, \d+ ms[^]*ok +relay relay-1 +TLS to /);
   assert.match(up.out, /ok +service hello/);
+});
+
+Deno.test("doctor asks the running agent where services are to appear by name", async () => {
+  const demo = await makeDemoFolder();
+  await editJson(demo.agentConfig, (config) => {
+    config.services = { capture: false };
+    config.control = `unix:${fileOf(demo, "agent.sock")}`;
+  });
+  const relay = await runMode(await loadConfig(demo.relayConfig), { logger: SILENT_LOGGER });
+  const away = new Printed();
+  assert.equal(await doctorCommand(["--config", demo.agentConfig], away), 0, away.out);
+  assert.match(away.out, /warn +agent +not running[^]*-> Start it: ginnel run/);
+  assert.doesNotMatch(away.out, /capture|DNS/);
+
+  const agent = await runMode(await loadConfig(demo.agentConfig), { logger: SILENT_LOGGER });
+  const there = await eventually(async () => {
+    const io = new Printed();
+    await doctorCommand(["--config", demo.agentConfig], io);
+    return /ok +agent +connected/.test(io.out) && io;
+  });
+  await agent.shutdown("test over");
+  await relay.shutdown("test over");
+  assert.match(there.out, /ok +agent +connected, pid \d+/);
 });
 
 Deno.test("forwarding is judged by what the relay may do about it", () => {

@@ -6,6 +6,7 @@ import { formatHostPort, type Upstream } from "../../base/address.ts";
 import { SILENT_LOGGER } from "../../base/log.ts";
 import type { ClientConnection } from "../../dataplane/carrier.ts";
 import type { Identity } from "../../identity/identity_file.ts";
+import { createProof } from "../../identity/proof.ts";
 import { relayServerName } from "../../identity/spiffe_id.ts";
 import { SYSTEM_FILES } from "../../io/network/libc.ts";
 import { QuicDialer } from "../../io/quic/dialer.ts";
@@ -13,6 +14,7 @@ import { raiseSocketBuffers, type SocketBuffers } from "../../io/quic/socket_buf
 import { dialUpstream } from "../../io/tcp/dial.ts";
 import { canResetConnections } from "../../io/tcp/reset_socket.ts";
 import { dialTls } from "../../io/tls/dialer.ts";
+import { VIEW_PATH } from "../../wire/masque/uri.ts";
 import type { RelayAddress } from "../shared/relay_client.ts";
 
 /** Milliseconds each attempt may take. */
@@ -56,11 +58,19 @@ export function probeSocketBuffers(): SocketBuffers | undefined {
   }
 }
 
-/** Connects to a relay, checks that it is the one named, and returns how many milliseconds that took. */
+/** What trying a relay tells. */
+export interface RelayAnswer {
+  /** Milliseconds until it was connected. */
+  readonly took: number;
+  /** Whether it knows who we are. */
+  readonly isAdmitted: boolean;
+}
+
+/** Connects to a relay, checks that it is the one named, and proves who we are. */
 export async function probeRelay(
   relay: RelayAddress,
   options: { readonly carrier: "quic" | "tls"; readonly identity: Identity },
-): Promise<number> {
+): Promise<RelayAnswer> {
   const started = performance.now();
   const timeout = new AbortController();
   const timer = setTimeout(
@@ -79,11 +89,36 @@ export async function probeRelay(
     const connection: ClientConnection =
       await (options.carrier === "quic" ? dialer.dial(target) : dialTls(target));
     const took = performance.now() - started;
-    await connection.close(0x100, "doctor");
-    return took;
+    try {
+      const isAdmitted = await proveTo(connection, { relay: relay.name, ...options, signal: timeout.signal });
+      return { took, isAdmitted };
+    } finally {
+      await connection.close(0x100, "doctor");
+    }
   } finally {
     clearTimeout(timer);
   }
+}
+
+async function proveTo(
+  connection: ClientConnection,
+  { relay, identity, signal }: {
+    readonly relay: string;
+    readonly identity: Identity;
+    readonly signal: AbortSignal;
+  },
+): Promise<boolean> {
+  const proof = await createProof({ identity, audience: relay, now: Date.now() });
+  const { head, body } = await connection.request({
+    method: "HEAD",
+    scheme: "https",
+    authority: relayServerName(relay),
+    path: VIEW_PATH,
+    headers: [["authorization", `Bearer ${proof}`]],
+  }, { signal, end: true });
+  body.abort();
+  // Any other answer is given to somebody it knows.
+  return head.status !== 401;
 }
 
 /** Connects to an upstream and leaves it in peace. */

@@ -3,7 +3,7 @@
  * client for every relay: those of the config, or those the network lists.
  */
 
-import { formatHostPort, parseHostPort } from "../../base/address.ts";
+import { formatHostPort } from "../../base/address.ts";
 import type { Logger } from "../../base/log.ts";
 import type { NodeIdentity } from "../../config/schema/common.ts";
 import type { ClientConnection } from "../../dataplane/carrier.ts";
@@ -16,6 +16,7 @@ import { dialTls } from "../../io/tls/dialer.ts";
 import { CertificateRenewer } from "../enrol/certificate_renewer.ts";
 import { loginRenewal, reviveLogin } from "../login/login_renewal.ts";
 import { type IdentityChange, IdentitySource } from "./identity_source.ts";
+import { listedRelays } from "./listed_relays.ts";
 import { type RelayAddress, RelayClient } from "./relay_client.ts";
 import { type CarrierChoice, TlsCarrier } from "./tls_carrier.ts";
 import { ViewHolder } from "./view_holder.ts";
@@ -207,16 +208,4 @@ interface ListedRelay {
   readonly key: string;
   readonly client: RelayClient;
   readonly events: RelayEvents;
-}
-
-/** The relays that the network lists; one whose address cannot be read is left out. */
-function listedRelays({ network }: Identity): readonly RelayAddress[] {
-  return (network?.relays ?? []).flatMap(({ name, address }) => {
-    try {
-      return [{ name, address: parseHostPort(address) }];
-    } catch {
-      // A newer network may know kinds of addresses that we do not.
-      return [];
-    }
-  });
 }
