@@ -90,6 +90,8 @@ export interface AuditLine {
   readonly flow?: string;
   readonly bytesIn?: number;
   readonly bytesOut?: number;
+  readonly packetsIn?: number;
+  readonly packetsOut?: number;
   readonly durationMs?: number;
 }
 
