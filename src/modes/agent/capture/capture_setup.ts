@@ -28,8 +28,9 @@ import { listenTcp, type SocketListener } from "../../../io/tcp/listen.ts";
 import { openTun } from "../../../io/tun/device.ts";
 
 /**
- * The largest there is. TCP ends in our own kernel, and UDP of every size is to cross whole. Measured (captured TCP into a
- * sink, Gbit/s at the MTU): see the README of this folder.
+ * The largest there is: TCP ends in our own kernel, and UDP of every size is to cross whole. Measured on two busy shared
+ * cores, iperf3 through capture into a socket, nothing sealed: 4.9 Gbit/s at 65,535, 3.9 at 32,768, 3.4 at 16,384, 3.4 at
+ * 9,000, where a forward without capture had 6 to 9; 115,000 datagrams of 1,200 bytes a second, less than 1 % lost.
  */
 const MTU = 65_535;
 
