@@ -1,6 +1,6 @@
 /**
- * Mode `agent`: makes services reachable on the user's machine by port forwards, SOCKS5 and an HTTP proxy, none of
- * which needs a privilege, and by an IP tunnel, which does.
+ * Mode `agent`: makes services reachable on the user's machine: by name, as policy grants them; by port forwards, SOCKS5
+ * and an HTTP proxy, none of which needs a privilege; and by an IP tunnel, which does.
  */
 
 import { formatHostPort, type HostPort } from "../../base/address.ts";
@@ -15,7 +15,6 @@ import { Node, type NodeChange } from "../shared/node.ts";
 import { nodeStatus } from "../shared/node_status.ts";
 import { openControl } from "../shared/open_control.ts";
 import { type AgentStatus, partProblems, type PartStatus, serviceStatuses } from "./agent_status.ts";
-import { AutoForward } from "./auto_forward.ts";
 import { FlowDialer } from "./flow_dialer.ts";
 import { handleForward } from "./forward.ts";
 import { type FrontEnd, startFrontEnd } from "./front_end.ts";
@@ -23,6 +22,7 @@ import { handleHttpProxy } from "./http_proxy.ts";
 import { LiveCatalogue } from "./live_catalogue.ts";
 import type { ConnectDatagrams, ConnectFlow } from "./local_flow.ts";
 import { catalogueResolver } from "./local_targets.ts";
+import { LocalServices } from "./local_services.ts";
 import { SessionPool } from "./sessions.ts";
 import { handleSocks5 } from "./socks5.ts";
 import type { SocksContext } from "./socks5_udp.ts";
@@ -40,7 +40,7 @@ export async function runAgent(config: AgentConfig, context: ModeContext): Promi
   try {
     agent.listen(config);
     const services = servicesOf(config);
-    if (services !== undefined) agent.startServices(services);
+    if (services !== undefined) await agent.startServices(services);
     if (config.tunnel !== undefined) await agent.startTunnel(config.tunnel);
     await agent.openControl();
   } catch (error) {
@@ -65,7 +65,7 @@ class Agent implements Running {
   /** What the agent does beside opening flows, and how that is. */
   readonly #parts = new Map<string, () => PartStatus>();
   #control: ControlSocket | undefined;
-  #autoForward: AutoForward | undefined;
+  #services: LocalServices | undefined;
   #tunnel: IpTunnel | undefined;
   #stopping: Promise<void> | undefined;
   #resolveClosed: () => void = () => {};
@@ -116,20 +116,16 @@ class Agent implements Running {
   }
 
   /** Makes the services appear on this machine, as they come and go. */
-  startServices({ autoForward }: AgentServicesConfig): void {
-    if (autoForward === false) return;
-    const { logger } = this.#node;
-    const forward = this.#autoForward = new AutoForward({
+  async startServices(config: AgentServicesConfig): Promise<void> {
+    this.#services = await LocalServices.start({
+      config,
+      allowRemoteClients: this.#config.allowRemoteClients,
+      catalogue: this.#catalogue,
       connect: this.#connect,
       connectDatagrams: this.#connectDatagrams,
-      logger,
+      relays: () => this.#node.relays.map(({ address }) => address),
+      logger: this.#node.logger,
     });
-    const follow = () => {
-      const services = this.#catalogue.isValid ? this.#catalogue.current?.services() : undefined;
-      void forward.update(services ?? []);
-    };
-    this.#catalogue.onChange(follow);
-    follow();
   }
 
   /** Opens the socket at which `ginnel status` asks. */
@@ -196,9 +192,10 @@ class Agent implements Running {
   }
 
   async #status(): Promise<AgentStatus> {
-    const parts = Object.fromEntries([...this.#parts].map(([name, tell]) => [name, tell()]));
+    const others = Object.fromEntries([...this.#parts].map(([name, tell]) => [name, tell()]));
+    const parts = { ...this.#services?.status(), ...others };
     const zone = this.#catalogue.current?.network.zone;
-    const places = this.#autoForward?.places() ?? new Map();
+    const places = this.#services?.places() ?? new Map();
     return {
       mode: "agent",
       ...await nodeStatus(this.#node, { config: this.#config, more: partProblems(parts) }),
@@ -216,6 +213,7 @@ class Agent implements Running {
     if (certificate) this.#sessions.renew();
     if (trust) this.#sessions.recheck();
     if (!relays) return;
+    void this.#services?.relayListChanged();
     this.#tunnel?.relayListChanged().catch((error) => {
       this.#node.logger.warn("tunnel_pins_not_refreshed", { detail: errorMessage(error) });
     });
@@ -229,7 +227,7 @@ class Agent implements Running {
     this.#catalogue.close();
     const stopped = new Error("agent stopped");
     await Promise.all(this.#frontEnds.map(({ frontEnd }) => frontEnd.close(stopped)));
-    await this.#autoForward?.close();
+    await this.#services?.close();
     await this.#tunnel?.close();
     this.#dialer.close();
     this.#sessions.close("agent stopped");
