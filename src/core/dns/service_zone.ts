@@ -54,6 +54,8 @@ export interface ZoneState {
   readonly catalogue: ServiceCatalogue;
   /** Whether it still holds. */
   readonly valid: boolean;
+  /** Domains that this machine tries behind names, in lower case. */
+  readonly search?: readonly string[];
 }
 
 /** Ports that one SRV answer tells. */
@@ -111,6 +113,9 @@ export class ServiceZone {
       if (catalogue === undefined || !this.#state!.valid) return UNAVAILABLE;
       return this.#inZone(question, { catalogue, now });
     }
+    if (this.#isSearched(name)) {
+      return this.#state?.valid ? { outcome: "no-name", apex: name } : UNAVAILABLE;
+    }
     if (catalogue === undefined) return FORWARD;
     const prefix = readReverseName(name);
     if (prefix !== undefined) return this.#reverse(question, { catalogue, prefix });
@@ -125,6 +130,15 @@ export class ServiceZone {
     if (!this.#state!.valid) return UNAVAILABLE;
     if (!isHost || shape !== host) return { outcome: "no-name", apex: host };
     return this.#atHost(question, { catalogue, now, host, labels, apex: host });
+  }
+
+  /** Whether a name is one of ours with a search domain behind it, as libc tries it after a failure. */
+  #isSearched(name: string): boolean {
+    if (`.${name}`.includes(`.${this.zone}.`)) return true;
+    const { catalogue, search = [] } = this.#state ?? {};
+    return search.some((domain) =>
+      name.endsWith(`.${domain}`) && catalogue?.hasName(hostShape(name.slice(0, -domain.length - 1)))
+    );
   }
 
   #inZone(question: ZoneQuestion, { catalogue, now }: Known): ZoneVerdict {

@@ -86,6 +86,11 @@ export class ServiceDns implements AsyncDisposable {
     return this.#mode;
   }
 
+  /** Domains that programs try behind names, as resolv.conf says. */
+  get search(): readonly string[] {
+    return this.#before.search;
+  }
+
   /** Has the plan's domains asked of its servers. To be called again when the machine's network has changed. */
   apply(plan: ServiceDnsPlan): Promise<void> {
     return this.#serial.run(async () => {

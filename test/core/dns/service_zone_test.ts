@@ -50,6 +50,25 @@ Deno.test("without a valid view everything of ours fails by the last list, and n
   assert.equal(ask("web.ginnel.internal").outcome, "found");
 });
 
+Deno.test("a name of the zone with a search domain behind it is not there, and not asked of anybody", () => {
+  for (const valid of [true, false]) {
+    const { ask } = setUp({ valid });
+    for (
+      const name of ["web.ginnel.internal.example.org", "ginnel.internal.lan", "a.b.ginnel.internal.x.y"]
+    ) {
+      assert.equal(ask(name).outcome, valid ? "no-name" : "unavailable");
+    }
+    for (const name of ["db.example.com.lan", "any.corp.example.deep.lan"]) {
+      assert.equal(ask(name).outcome, valid ? "no-name" : "unavailable");
+    }
+    for (
+      const name of ["xginnel.internal.lan", "db.example.com.br", "x.corp.example.org", "www.lan", "lan"]
+    ) {
+      assert.equal(ask(name).outcome, "forward", name);
+    }
+  }
+});
+
 Deno.test("before any list has come, the zone fails and all else is forwarded", () => {
   const zone = new ServiceZone({ names: numbers(), zone: "ginnel.internal" });
   const ask = (name: string) => zone.answer({ name, type: "A" }, 0).outcome;
@@ -195,7 +214,7 @@ Deno.test("fuzz: nothing in the zone or below a wildcard is ever forwarded", () 
 
 function setUp({ valid = true, limit = 1_000 } = {}) {
   const zone = new ServiceZone({ names: numbers(limit), zone: "ginnel.internal" });
-  zone.update({ catalogue: new ServiceCatalogue(SERVICES, NETWORK), valid });
+  zone.update({ catalogue: new ServiceCatalogue(SERVICES, NETWORK), valid, search: ["lan", "deep.lan"] });
   return { zone, ask: (name: string, type: ZoneType = "A") => zone.answer({ name, type }, 0) };
 }
 

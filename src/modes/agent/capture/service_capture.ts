@@ -13,6 +13,7 @@ import { CaptureAddresses } from "../../../dataplane/capture/capture_addresses.t
 import type { CapturePorts, CaptureRefusal } from "../../../dataplane/capture/capture_ports.ts";
 import { ChangeWatch } from "../../../io/network/change_watch.ts";
 import { HostNetwork, type HostNetworkOptions } from "../../../io/network/host_network.ts";
+import type { ServiceDns } from "../../../io/network/service_dns.ts";
 import { checkTun } from "../../../io/tun/device.ts";
 import { flowFailure } from "../local_flow.ts";
 import { RelayAddresses } from "../tunnel/relay_addresses.ts";
@@ -118,6 +119,11 @@ export class ServiceCapture {
     if (this.#setup === undefined) return [];
     const { resolver } = new CaptureAddresses(this.#setup.pools);
     return [resolver[4].address, resolver[6].address];
+  }
+
+  /** How this machine is made to ask the resolver; nothing is before somebody applies it. */
+  get dns(): ServiceDns {
+    return this.#network.serviceDns;
   }
 
   /** Captures these services from now on. What they lose ends with the right to dial them, not here. */
