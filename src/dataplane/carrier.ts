@@ -41,8 +41,8 @@ export interface Exchange {
   readonly datagrams: DatagramPort;
 }
 
-/** Bytes that {@linkcode DatagramPort.send} may overwrite in front of what it sends: two ids, of a flow and of a request. */
-export const DATAGRAM_HEADROOM = 16;
+/** Bytes that {@linkcode DatagramPort.send} may overwrite in front of what it sends. */
+export const DATAGRAM_HEADROOM = 8;
 
 /** The HTTP Datagrams of one request or session (RFC 9297 §2.1): no promise and no copy per datagram. */
 export interface DatagramPort {

@@ -5,7 +5,7 @@
 
 import { readVarint, varintLength } from "../wire/varint.ts";
 import { DATAGRAM_HEADROOM, type DatagramPort } from "./carrier.ts";
-import type { FlowDatagramPort } from "./flow_datagrams.ts";
+import { FLOW_DATAGRAM_HEADROOM, type FlowDatagramPort } from "./flow_datagrams.ts";
 
 /** What crossed a bridge, payloads only. */
 export interface BridgeCounters {
@@ -26,7 +26,7 @@ const PAYLOAD_CONTEXT = 0;
 const CONTEXT_SIZE = 1;
 
 /** Sockets copy what they send at once, so that one buffer serves every bridge; larger frames do not exist. */
-const BUFFER = new Uint8Array(DATAGRAM_HEADROOM + 65_536);
+const BUFFER = new Uint8Array(FLOW_DATAGRAM_HEADROOM + 65_536);
 
 /** The largest payload that crosses from either end to the other now; 0: none. */
 export function bridgedSize(near: DatagramPort, far: { readonly maxSize: number }): number {
@@ -65,8 +65,9 @@ export class DatagramBridge {
     if (this.#ended || size === undefined) return;
     const { counters } = this;
     // The context lies in what the port may overwrite.
-    BUFFER.set(payload, DATAGRAM_HEADROOM - size);
-    if (this.#far.send(BUFFER, DATAGRAM_HEADROOM, DATAGRAM_HEADROOM + payload.length - size)) {
+    BUFFER.set(payload, FLOW_DATAGRAM_HEADROOM - size);
+    const end = FLOW_DATAGRAM_HEADROOM + payload.length - size;
+    if (this.#far.send(BUFFER, FLOW_DATAGRAM_HEADROOM, end)) {
       counters.datagramsIn++;
       counters.bytesIn += payload.length - size;
     } else {

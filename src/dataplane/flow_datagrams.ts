@@ -7,7 +7,13 @@
  */
 
 import { readVarint, varintLength, varintSize, writeVarint } from "../wire/varint.ts";
-import type { DatagramPort } from "./carrier.ts";
+import { DATAGRAM_HEADROOM, type DatagramPort } from "./carrier.ts";
+
+/** Bytes of the longest id. */
+const MAX_ID_SIZE = 8;
+
+/** Bytes that a {@linkcode FlowDatagramPort} may overwrite in front of what it sends: more than other ports. */
+export const FLOW_DATAGRAM_HEADROOM = DATAGRAM_HEADROOM + MAX_ID_SIZE;
 
 /** The flows of one session, by their ids; a datagram reaches the flow that is open here under its id, or nobody. */
 export class FlowDatagrams {
@@ -45,9 +51,6 @@ export class FlowDatagrams {
   }
 }
 
-/** Bytes of the longest id. */
-const MAX_ID_SIZE = 8;
-
 /** What a {@linkcode FlowDatagramPort} is made from. */
 interface FlowDatagramOptions {
   readonly id: number;
@@ -56,7 +59,7 @@ interface FlowDatagramOptions {
   readonly onEnd: () => void;
 }
 
-/** One flow's port to the datagrams of its session. */
+/** One flow's port to the datagrams of its session; see {@linkcode FLOW_DATAGRAM_HEADROOM}. */
 export class FlowDatagramPort implements DatagramPort {
   readonly #port: DatagramPort;
   readonly #options: FlowDatagramOptions;

@@ -7,7 +7,8 @@ import type { ByteChannel } from "../../base/channel.ts";
 import { CapsuleReader } from "../../wire/capsule/capsule.ts";
 import { DATAGRAM_CAPSULE } from "../../wire/http_datagram.ts";
 import { readVarint, varintLength } from "../../wire/varint.ts";
-import { DATAGRAM_HEADROOM, type DatagramPort } from "../carrier.ts";
+import type { DatagramPort } from "../carrier.ts";
+import { FLOW_DATAGRAM_HEADROOM } from "../flow_datagrams.ts";
 import { CapsuleSender } from "../tunnel/capsule_sender.ts";
 import type { DatagramFlow } from "./datagram_flow.ts";
 
@@ -19,7 +20,7 @@ const MAX_VALUE = 65_527 + 8;
 const KNOWN_CAPSULES: ReadonlySet<number> = new Set([DATAGRAM_CAPSULE]);
 
 /** Ports copy what they send at once, so that one buffer serves every flow. */
-const BUFFER = new Uint8Array(DATAGRAM_HEADROOM + 65_536);
+const BUFFER = new Uint8Array(FLOW_DATAGRAM_HEADROOM + 65_536);
 
 /** The connector's end of the flow. */
 export class PlainDatagramFlow implements DatagramFlow {
@@ -51,8 +52,8 @@ export class PlainDatagramFlow implements DatagramFlow {
   send(bytes: Uint8Array<ArrayBuffer>, start: number, end: number): boolean {
     if (this.#ended) return false;
     if (end - start > this.#datagrams.maxSize) return this.#capsules.sendPacket(bytes, start, end);
-    BUFFER.set(bytes.subarray(start, end), DATAGRAM_HEADROOM);
-    return this.#datagrams.send(BUFFER, DATAGRAM_HEADROOM, DATAGRAM_HEADROOM + end - start);
+    BUFFER.set(bytes.subarray(start, end), FLOW_DATAGRAM_HEADROOM);
+    return this.#datagrams.send(BUFFER, FLOW_DATAGRAM_HEADROOM, FLOW_DATAGRAM_HEADROOM + end - start);
   }
 
   writable(): Promise<void> {
