@@ -233,6 +233,55 @@ const CASES: Readonly<Record<string, (ground: SyncGround, link: ControllerLink) 
     });
   },
 
+  async "says in views how a service appears, and within a second what an edited config changes"(
+    ground,
+    link,
+  ) {
+    const [alice, host] = [idOf("agent/alice"), idOf("connector/host")];
+    await ground.addIdentity("alice", { roleAttributes: ["users"] });
+    await ground.addIdentity("host", { type: "connector", spiffeId: host, roleAttributes: ["hosts"] });
+    const intercept = {
+      addresses: ["web.example"],
+      portRanges: [{ low: 443, high: 443 }],
+      protocols: ["tcp"],
+    };
+    const served = { protocol: "tcp", address: "localhost", port: 8000 };
+    const types = [["intercept.v1", intercept], ["host.v1", served]] as const;
+    const configs = await ground.store.transaction(async (tx) => {
+      const ids: string[] = [];
+      for (const [type, data] of types) {
+        const made = await tx.create("config", { name: type, spec: configSpec({ type, data }) });
+        assert.ok(made.ok);
+        ids.push(made.value.id);
+      }
+      return ids;
+    });
+    await ground.addService("web", { configs, index: 20, idleTimeout: 30 });
+    await ground.feed.refresh();
+    await following(link, async (stream) => {
+      await stream.next("snapshot");
+      await link.wantViews({ add: [alice, host], remove: [] });
+      await eventually(() => stream.views.has(alice) && stream.views.has(host));
+      const dialled = await verified(ground, stream.views.get(alice)!);
+      assert.deepEqual(dialled.services?.zone, "ginnel.internal");
+      const { bind: _peers, ...entry } = dialled.dial[0]!;
+      assert.deepEqual(entry, {
+        ...{ service: "web", endToEnd: "required", index: 20, intercept, idleTimeout: 30 },
+      });
+      const bound = await verified(ground, stream.views.get(host)!);
+      assert.deepEqual([bound.bind[0]!.host, bound.bind[0]!.idleTimeout], [served, 30]);
+      const edit = (id: string, change: Parameters<typeof configSpec>[0]) =>
+        ground.store.transaction((tx) => tx.update("config", id, { spec: configSpec(change) }));
+      await edit(configs[0]!, { type: "intercept.v1", data: { ...intercept, protocols: ["udp"] } });
+      await edit(configs[1]!, { type: "host.v1", data: { ...served, port: 8001 } });
+      await eventually(async () => {
+        const { dial } = await verified(ground, stream.views.get(alice)!);
+        const { bind } = await verified(ground, stream.views.get(host)!);
+        return dial[0]!.intercept?.["protocols"]?.toString() === "udp" && bind[0]!.host?.["port"] === 8001;
+      }, { timeout: 1_000 });
+    });
+  },
+
   async "refuses wishes without a stream"(_ground, link) {
     await assert.rejects(link.wantViews({ add: [], remove: [] }), { code: "ERR_CONTROLLER_REFUSED" });
   },

@@ -22,7 +22,7 @@ import { serverName } from "../../../src/identity/spiffe_id.ts";
 import { ControllerHttp } from "../../../src/io/controller/https_client.ts";
 import { HttpLink } from "../../../src/modes/relay/controller_link/http_link.ts";
 import { openStore } from "../../../src/store/open_store.ts";
-import { agentSpec } from "../../store/store_ground.ts";
+import { agentSpec, serviceSpec } from "../../store/store_ground.ts";
 import { type TestNetwork, testNetwork } from "../../support/test_network.ts";
 
 /** The network's name. */
@@ -204,10 +204,9 @@ export class SyncGround implements AsyncDisposable {
   }
 
   /** A service that identities with attribute `users` may dial and those with `hosts` may bind. */
-  async addService(name: string): Promise<void> {
+  async addService(name: string, change: Parameters<typeof serviceSpec>[0] = {}): Promise<void> {
     await this.store.transaction(async (tx) => {
-      const service = { configs: [], encryptionRequired: true, roleAttributes: [], tags: {} };
-      await tx.create("service", { name, spec: service });
+      await tx.create("service", { name, spec: serviceSpec(change) });
       for (const [type, role] of [["Dial", "#users"], ["Bind", "#hosts"]] as const) {
         const roles = { identityRoles: [role], serviceRoles: [`@${name}`] };
         const spec = { type, semantic: "AnyOf", ...roles, tags: {} } as const;
