@@ -211,7 +211,7 @@ interface At {
 }
 
 /** Whether `name` is `domain` or lies below it. */
-export function isWithinDomain(name: string, domain: string): boolean {
+function isWithinDomain(name: string, domain: string): boolean {
   return name.endsWith(domain) &&
     (name.length === domain.length || name[name.length - domain.length - 1] === ".");
 }

@@ -1,18 +1,13 @@
 import assert from "node:assert/strict";
 import { ManagedProcess, runCommand } from "../../../support/processes.ts";
-import { needsTool, testNeeding } from "../../../support/require_tool.ts";
+import { testNeeding } from "../../../support/require_tool.ts";
 import { type Ground, NEEDS, onGround } from "../../../io/network/ground.ts";
 import { TUNNEL } from "../../../io/network/values.ts";
 
-const TOOLS = [
-  ...NEEDS,
-  needsTool("getent", { install: "apt-get install -y libc-bin" }),
-  needsTool("nsenter", { install: "apt-get install -y util-linux" }),
-];
 const BEFORE = "search example.org\nnameserver 127.0.0.80\n";
 
 testNeeding(
-  TOOLS,
+  NEEDS,
   "libc finds services by name and all else as before; without a view only the services are gone",
   () =>
     onGround(async (ground) => {
@@ -37,7 +32,7 @@ testNeeding(
 );
 
 testNeeding(
-  TOOLS,
+  NEEDS,
   "a killed agent's resolv.conf is put back by the next start",
   () =>
     onGround(async (ground) => {

@@ -58,7 +58,7 @@ Deno.test("nothing of ours reaches another server, connected or not; all else do
   }
 });
 
-Deno.test("answers: addresses, none of the type, no such name, each as a resolver wants it", () => {
+Deno.test("[RFC2308-3] answers: addresses, none of the type, no such name, each as a resolver wants it", () => {
   using ground = setUp();
   const ask = (name: string, type: number) => {
     const response = readResponse(ground.service.handle(query(name, { type }), UDP) as Uint8Array);
