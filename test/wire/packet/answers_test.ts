@@ -13,7 +13,7 @@ import { icmp, ipv4Packet, ipv6Packet, read, tcp, udp } from "./support.ts";
 
 const RST = 4;
 
-Deno.test("writeUdpHeaders() answers from where the question went, checksum right [RFC768]", () => {
+Deno.test("writeUdpHeaders() answers from where the question went, checksum right, not to be fragmented [RFC768] [RFC6864-4.1]", () => {
   fc.assert(
     fc.property(
       fc.constantFrom(4 as const, 6 as const),
@@ -30,6 +30,7 @@ Deno.test("writeUdpHeaders() answers from where the question went, checksum righ
         assert.deepEqual([view.src3, view.dst3, view.src0], [question.dst3, question.src3, question.dst0]);
         assert.deepEqual([view.srcPort, view.dstPort], [question.dstPort, question.srcPort]);
         assert.equal(transportChecksum(answer, 4, end, view), 0);
+        assert.deepEqual([view.dontFragment, view.fragmentId], [true, 0]);
         assert.deepEqual(answer.slice(4 + UDP_HEADERS[version], end), data);
         assert.deepEqual([...answer.subarray(0, 4), ...answer.subarray(end)], Array(8).fill(0xee));
       },
