@@ -8,6 +8,7 @@ import type { ByteChannel } from "../../base/channel.ts";
 import { errorMessage } from "../../base/errors.ts";
 import { type AgentConfig, type AgentServicesConfig, servicesOf } from "../../config/schema/agent.ts";
 import type { AgentTunnelConfig } from "../../config/schema/tunnel.ts";
+import { ResolverLayers } from "../../io/network/resolver_layers.ts";
 import { HealthServer } from "../../telemetry/health.ts";
 import type { ModeContext, Running } from "../running.ts";
 import type { ControlSocket } from "../shared/control_socket.ts";
@@ -65,6 +66,8 @@ class Agent implements Running {
   /** What the agent does beside opening flows, and how that is. */
   readonly #parts = new Map<string, () => PartStatus>();
   #control: ControlSocket | undefined;
+  /** Tunnel and services may both want to be asked for names. */
+  readonly #resolverLayers = new ResolverLayers();
   #services: LocalServices | undefined;
   #tunnel: IpTunnel | undefined;
   #stopping: Promise<void> | undefined;
@@ -124,6 +127,7 @@ class Agent implements Running {
       connect: this.#connect,
       connectDatagrams: this.#connectDatagrams,
       relays: () => this.#node.relays.map(({ address }) => address),
+      resolverLayers: this.#resolverLayers,
       logger: this.#node.logger,
     });
   }
@@ -150,6 +154,8 @@ class Agent implements Running {
       opener: proxy === undefined
         ? relayOpener(() => this.#node.clients, config)
         : proxyOpener(proxy, { dialect, logger }),
+      nameServers: () => this.#services?.nameServers ?? [],
+      resolverLayers: this.#resolverLayers,
       logger,
       onChange: (isUpNow) => {
         isUp = isUpNow;

@@ -8,6 +8,7 @@ import { errorMessage, GinnelError } from "../../base/errors.ts";
 import type { IpAddress } from "../../base/ip.ts";
 import type { Logger } from "../../base/log.ts";
 import type { AgentServicesConfig } from "../../config/schema/agent.ts";
+import type { ResolverLayers } from "../../io/network/resolver_layers.ts";
 import type { ServiceMatch, ServiceMismatch, ServiceQuestion } from "../../core/service/catalogue.ts";
 import { NameAddresses } from "../../core/service/name_addresses.ts";
 import { virtualIndex } from "../../core/service/virtual_address.ts";
@@ -27,6 +28,8 @@ export interface LocalServicesOptions {
   readonly connectDatagrams: ConnectDatagrams;
   /** Whom capture must never swallow. */
   readonly relays: () => readonly HostPort[];
+  /** Who else of this agent may want the machine's resolver. */
+  readonly resolverLayers: ResolverLayers;
   readonly logger: Logger;
 }
 
@@ -76,6 +79,11 @@ export class LocalServices {
     };
   }
 
+  /** The name servers behind our own resolver; none where the machine's is as it was. */
+  get nameServers(): readonly IpAddress[] {
+    return this.#names?.nameServers ?? [];
+  }
+
   /** The network lists other relays. */
   async relayListChanged(): Promise<void> {
     await this.#capture?.relayListChanged();
@@ -108,6 +116,7 @@ export class LocalServices {
         },
         relays,
         nameServers: () => names?.nameServers ?? [],
+        host: { resolverLayers: this.#options.resolverLayers },
         logger,
         onChange: () => void names?.refresh(),
       });

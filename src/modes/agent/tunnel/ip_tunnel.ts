@@ -16,6 +16,8 @@ import { ConnectIp, MIN_MTU } from "../../../dataplane/tunnel/connect_ip.ts";
 import type { PacketDevice } from "../../../dataplane/tunnel/packet_device.ts";
 import { ChangeWatch } from "../../../io/network/change_watch.ts";
 import { HostNetwork } from "../../../io/network/host_network.ts";
+import { readMark, readResolvConf } from "../../../io/network/resolv_conf.ts";
+import type { ResolverLayers } from "../../../io/network/resolver_layers.ts";
 import { openTun } from "../../../io/tun/device.ts";
 import { type AssignedAddress, isRefusedAddress } from "../../../wire/capsule/connect_ip.ts";
 import type { OpenedTunnel, TunnelOpener } from "./open_tunnel.ts";
@@ -29,6 +31,10 @@ export interface IpTunnelOptions {
   /** Whom the tunnel must never swallow. */
   readonly relays: () => readonly HostPort[];
   readonly opener: TunnelOpener;
+  /** The name servers behind our own resolver, where this agent has one. */
+  readonly nameServers?: () => readonly IpAddress[];
+  /** Who else of this agent may want the machine's resolver. */
+  readonly resolverLayers?: ResolverLayers;
   readonly logger: Logger;
   /** The tunnel carries packets, or does not any more. */
   readonly onChange?: (isUp: boolean) => void;
@@ -87,12 +93,16 @@ export class IpTunnel {
     const { config, logger } = options;
     await using undo = new AsyncDisposableStack();
     const network = undo.use(
-      await HostNetwork.open(config.interface, { logger, keepKillSwitch: config.killSwitch }),
+      await HostNetwork.open(config.interface, {
+        logger,
+        keepKillSwitch: config.killSwitch,
+        ...(options.resolverLayers !== undefined && { resolverLayers: options.resolverLayers }),
+      }),
     );
     const device = openTun({ name: config.interface, mtu: MIN_MTU });
     undo.defer(() => device.close());
     const addresses = new RelayAddresses(options.relays);
-    addresses.useNameServers(await readResolvConf());
+    addresses.useNameServers(await systemNameServers(options));
     const tunnel = new IpTunnel(options, { network, device, addresses });
     undo.move();
     try {
@@ -327,7 +337,9 @@ export class IpTunnel {
     await this.#network.routes.refreshPins();
     if (this.#link !== undefined) return;
     // While names are asked of the tunnel's servers, the system's own cannot be read there.
-    if (this.#options.config.dns.length === 0) this.#addresses.useNameServers(await readResolvConf());
+    if (this.#options.config.dns.length === 0) {
+      this.#addresses.useNameServers(await systemNameServers(this.#options));
+    }
     await this.#addresses.refresh();
     if (this.#stop.signal.aborted || String(this.#addresses) === this.#ledAround) return;
     this.#applying = this.#applying.catch(ignore).then(() => this.#lead());
@@ -370,8 +382,12 @@ function everything(): RouteSet {
   })));
 }
 
-function readResolvConf(): Promise<string> {
-  return Deno.readTextFile("/etc/resolv.conf").catch(() => "");
+/** The servers that know relays' names. Our own resolver is none: a route past the tunnel would lead past it too. */
+async function systemNameServers({ nameServers }: IpTunnelOptions): Promise<readonly IpAddress[]> {
+  const behind = nameServers?.() ?? [];
+  if (behind.length > 0) return behind;
+  const text = await Deno.readTextFile("/etc/resolv.conf").catch(() => "");
+  return readMark(text) === undefined ? readResolvConf(text).servers : [];
 }
 
 function ignore(): void {}

@@ -40,12 +40,10 @@ export class RelayAddresses {
     );
   }
 
-  /** Notes the system's name servers, from the text of resolv.conf: without them a relay's name leads nowhere. */
-  useNameServers(resolvConf: string): void {
+  /** Notes the system's name servers: without them a relay's name leads nowhere. */
+  useNameServers(servers: readonly IpAddress[]): void {
     if (this.#relays().every(({ hostname }) => parseIp(hostname) !== undefined)) return;
-    this.#nameServers = resolvConf.split("\n")
-      .map((line) => parseIp(/^\s*nameserver\s+(\S+)/.exec(line)?.[1] ?? ""))
-      .filter((address) => address !== undefined);
+    this.#nameServers = servers;
   }
 
   /** Everything that must stay reachable. */
