@@ -26,7 +26,7 @@ export interface CapturePorts {
   ): Promise<DatagramFlow>;
   /** What the error with which a flow was not opened, or has ended, means for the program that wanted it. */
   refusalOf(error: unknown): CaptureRefusal;
-  /** Answers a DNS query; who must wait answers later. The query is valid until the call returns. */
+  /** Answers a DNS query, an empty answer none; who must wait answers later. The query is valid until the call returns. */
   answerDns(
     query: Uint8Array<ArrayBuffer>,
     options: { readonly viaTcp: boolean },

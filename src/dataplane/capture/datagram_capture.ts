@@ -246,8 +246,10 @@ export class DatagramCapture {
     const query = packet.bytes.subarray(payloadStart(packet), packet.end) as Uint8Array<ArrayBuffer>;
     const ends = answerEnds(packet);
     const answer = answerDns(query, { viaTcp: false });
-    if (answer instanceof Uint8Array) this.#answerUdp(ends, answer);
-    else {
+    if (answer instanceof Uint8Array) {
+      // Nothing is to be said to what is no query.
+      if (answer.length > 0) this.#answerUdp(ends, answer);
+    } else {
       this.#queries++;
       answer.then((late) => {
         if (!this.#closed) this.#answerUdp(ends, late);
