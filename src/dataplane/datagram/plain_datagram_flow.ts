@@ -51,7 +51,9 @@ export class PlainDatagramFlow implements DatagramFlow {
 
   send(bytes: Uint8Array<ArrayBuffer>, start: number, end: number): boolean {
     if (this.#ended) return false;
-    if (end - start > this.#datagrams.maxSize) return this.#capsules.sendPacket(bytes, start, end);
+    const { maxSize } = this.#datagrams;
+    // Where none can be sent, not even an empty one fits.
+    if (end - start > maxSize || maxSize === 0) return this.#capsules.sendPacket(bytes, start, end);
     BUFFER.set(bytes.subarray(start, end), FLOW_DATAGRAM_HEADROOM);
     return this.#datagrams.send(BUFFER, FLOW_DATAGRAM_HEADROOM, FLOW_DATAGRAM_HEADROOM + end - start);
   }
