@@ -87,9 +87,9 @@ Deno.test("the examples of the README load, and their policies compile without w
   assert.deepEqual(kinds, [
     "relay",
     "connector",
-    "agent",
     "relay",
     "policy",
+    "agent",
     "controller",
     "relay",
     ...["relay", "egress", "egress", "agent"],
