@@ -2,12 +2,7 @@
 
 import { GinnelError } from "../base/errors.ts";
 import { loadConfig } from "../config/parse_config.ts";
-import {
-  type AnyStatus,
-  askStatus,
-  controlSocketsOf,
-  findControlSockets,
-} from "../modes/status/ask_status.ts";
+import { type AnyStatus, askStatus, findControlSockets } from "../modes/status/ask_status.ts";
 import type { CommandIo } from "./ca.ts";
 import { execute, EXIT, type Flags, UsageError } from "./command.ts";
 import { controlSocketsOfConfig } from "./control_sockets.ts";

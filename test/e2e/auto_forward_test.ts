@@ -1,3 +1,5 @@
+/** Services on loopback addresses, on a machine where nothing may be captured. */
+
 import assert from "node:assert/strict";
 import { utf8, utf8Decode } from "../../src/base/bytes.ts";
 import { statusCommand } from "../../src/cli/status.ts";
