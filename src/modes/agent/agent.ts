@@ -185,7 +185,10 @@ class Agent implements Running {
     const common = {
       connect: this.#connect,
       connectDatagrams: this.#connectDatagrams,
-      targetOf: catalogueResolver(() => this.#catalogue.current),
+      targetOf: catalogueResolver(
+        () => this.#catalogue.current,
+        (address) => this.#services?.nameOf(address),
+      ),
       logger,
     };
     const frontEnd = startFrontEnd({

@@ -70,6 +70,13 @@ export class LocalServices {
     return this.#autoForward?.places() ?? new Map();
   }
 
+  /** The name that an address was invented for, if it was. */
+  nameOf(address: IpAddress): string | undefined {
+    const network = this.#options.catalogue.current?.network;
+    const index = network && virtualIndex(network, address);
+    return index === undefined ? undefined : this.#addresses.hostOf(index, Date.now());
+  }
+
   /** How capture, names and loopback addresses are. */
   status(): Readonly<Record<string, PartStatus>> {
     return {
@@ -151,8 +158,7 @@ export class LocalServices {
   #match(address: IpAddress, question: ServiceQuestion): ServiceMatch | ServiceMismatch {
     const catalogue = this.#options.catalogue.current;
     if (catalogue === undefined) return "unknown";
-    const index = virtualIndex(catalogue.network, address);
-    const host = index === undefined ? undefined : this.#addresses.hostOf(index, Date.now());
+    const host = this.nameOf(address);
     return host === undefined
       ? catalogue.matchAddress(address, question)
       : catalogue.matchHost(host, question);

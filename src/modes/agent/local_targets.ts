@@ -1,6 +1,6 @@
 /** Which service a host name or address of a proxy's client means: by the catalogue of this agent, where it has one. */
 
-import { parseIp } from "../../base/ip.ts";
+import { type IpAddress, parseIp } from "../../base/ip.ts";
 import type {
   ServiceCatalogue,
   ServiceMatch,
@@ -12,11 +12,17 @@ import { type FlowFailure, type FlowTarget, FlowUnavailableError, type ResolveTa
 
 /**
  * Resolves by the catalogue as it is at each question. Names that it does not know but that may be a service's are passed
- * on: the dialer refuses them, and lets the relay write it into its audit log.
+ * on: the dialer refuses them, and lets the relay write it into its audit log. `nameOf` knows the names for which
+ * addresses were invented here.
  */
-export function catalogueResolver(catalogue: () => ServiceCatalogue | undefined): ResolveTarget {
-  return (host, question) => {
+export function catalogueResolver(
+  catalogue: () => ServiceCatalogue | undefined,
+  nameOf: (address: IpAddress) => string | undefined = () => undefined,
+): ResolveTarget {
+  return (asked, question) => {
     const known = catalogue();
+    const address = parseIp(asked);
+    const host = (address && nameOf(address)) ?? asked;
     const match = known === undefined ? "unknown" : matchIn(known, host, question);
     if (match === "port") throw new FlowUnavailableError(CLOSED_PORT);
     return match === "unknown"

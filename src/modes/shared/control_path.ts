@@ -23,7 +23,7 @@ export function controlFolders({ isRoot, variable }: ControlSurroundings): reado
   const own = [
     // Services of systemd are given theirs by name; one of several, it is the first.
     variable("RUNTIME_DIRECTORY")?.split(":")[0],
-    ...(isRoot ? ["/run/ginnel"] : [
+    ...(isRoot ? ["/run/ginnel", ...SERVICE_FOLDERS] : [
       runtime === undefined ? undefined : join(runtime, "ginnel"),
       home === undefined ? undefined : join(home, ".local/state/ginnel"),
       "/run/ginnel",
@@ -31,6 +31,9 @@ export function controlFolders({ isRoot, variable }: ControlSurroundings): reado
   ];
   return [...new Set(own.filter((folder) => folder !== undefined))];
 }
+
+/** Of nodes that systemd runs (`ginnel service install`). */
+const SERVICE_FOLDERS = ["/run/ginnel/agent", "/run/ginnel/connector"];
 
 /** The file name of an identity's socket: readable, unique, and short, since a socket's path has at most 107 bytes. */
 export function controlName({ kind, name, uri }: SpiffeId): string {

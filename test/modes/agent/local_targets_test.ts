@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { parsePrefix } from "../../../src/base/ip.ts";
+import { formatIp, parsePrefix } from "../../../src/base/ip.ts";
 import { ServiceCatalogue } from "../../../src/core/service/catalogue.ts";
 import { FlowUnavailableError } from "../../../src/modes/agent/local_flow.ts";
 import { catalogueResolver } from "../../../src/modes/agent/local_targets.ts";
@@ -44,6 +44,17 @@ Deno.test("every name and address of a service means it; the connector hears of 
     ["192.0.2.7", 5432, { service: "db", port: 5432, address: "192.0.2.7" }],
   ];
   for (const [host, port, target] of rows) assert.deepEqual(resolve(host, tcp(port)), target, host);
+});
+
+Deno.test("an address that was invented for a name means that name", () => {
+  const invented = new Map([["10.101.200.1", "eu.db.corp.example"]]);
+  const named = catalogueResolver(() => CATALOGUE, (address) => invented.get(formatIp(address)));
+  assert.deepEqual(named("10.101.200.1", { protocol: "tcp", port: 5432 }), {
+    service: "db",
+    port: 5432,
+    address: "eu.db.corp.example",
+  });
+  assert.equal(statusOf(() => named("10.101.200.2", { protocol: "tcp", port: 5432 })), 403);
 });
 
 Deno.test("a port or protocol at which a service is not offered is refused as a closed port is", () => {

@@ -7,7 +7,7 @@ function foldersOf(isRoot: boolean, variables: Readonly<Record<string, string>>)
 }
 
 Deno.test("the socket's folder is root's, else the user's runtime folder, else one in its home", () => {
-  assert.deepEqual(foldersOf(true, { HOME: "/root", XDG_RUNTIME_DIR: "/run/user/0" }), ["/run/ginnel"]);
+  assert.equal(foldersOf(true, { HOME: "/root", XDG_RUNTIME_DIR: "/run/user/0" })[0], "/run/ginnel");
   const user = { HOME: "/home/u", XDG_RUNTIME_DIR: "/run/user/7" };
   assert.equal(foldersOf(false, user)[0], "/run/user/7/ginnel");
   assert.equal(foldersOf(false, { HOME: "/home/u" })[0], "/home/u/.local/state/ginnel");
@@ -17,6 +17,17 @@ Deno.test("the socket's folder is root's, else the user's runtime folder, else o
 Deno.test("a service of systemd uses the folder that it was given", () => {
   assert.equal(foldersOf(false, { RUNTIME_DIRECTORY: "/run/ginnel", HOME: "/" })[0], "/run/ginnel");
   assert.equal(foldersOf(true, { RUNTIME_DIRECTORY: "/run/a:/run/b" })[0], "/run/a");
+});
+
+Deno.test("root also finds the nodes that systemd runs", () => {
+  const folders = foldersOf(true, {});
+  for (const mode of ["agent", "connector"]) {
+    const unit = Deno.readTextFileSync(
+      new URL(`../../../config/systemd/ginnel-${mode}.service`, import.meta.url),
+    );
+    const folder = /^RuntimeDirectory=(.*)$/m.exec(unit)?.[1];
+    assert.ok(folders.includes(`/run/${folder}`), `${folders} lacks /run/${folder}`);
+  }
 });
 
 Deno.test("names differ by trust domain, kind and name, and leave room for their folder", () => {
