@@ -25,6 +25,8 @@ export function needsPostgres(): Requirement {
 export interface PostgresOptions {
   /** Whether a commit is on disk when it is acknowledged, as outside of tests; default false. */
   readonly isDurable?: boolean;
+  /** The command line that runs a command where the server is to be, such as in a network namespace; default here. */
+  readonly place?: (command: readonly string[]) => readonly string[];
 }
 
 /** A running server; disposing stops it and removes its folder. */
@@ -32,13 +34,16 @@ export class PostgresServer implements AsyncDisposable {
   readonly #folder: string;
   readonly #port: number;
   readonly #isDurable: boolean;
+  readonly #place: (command: readonly string[]) => readonly string[];
   #process: ManagedProcess | undefined;
   #databases = 0;
 
-  private constructor(folder: string, port: number, { isDurable = false }: PostgresOptions) {
+  private constructor(folder: string, port: number, options: PostgresOptions) {
+    const { isDurable = false, place = (command) => command } = options;
     this.#folder = folder;
     this.#port = port;
     this.#isDurable = isDurable;
+    this.#place = place;
   }
 
   /** Makes and starts a server. */
@@ -61,6 +66,11 @@ export class PostgresServer implements AsyncDisposable {
     }
   }
 
+  /** The URL of the database that is there from the start, as the server's own host sees it. */
+  get url(): string {
+    return this.#url("postgres");
+  }
+
   /** The server's process id. */
   get pid(): number {
     return this.#process!.pid;
@@ -81,7 +91,7 @@ export class PostgresServer implements AsyncDisposable {
       `${this.#folder}/data`,
       ...settings.flatMap((setting) => ["-c", setting]),
     ]);
-    this.#process = ManagedProcess.spawn([program, ...args], { name: "postgres" });
+    this.#process = ManagedProcess.spawn(this.#place([program, ...args]), { name: "postgres" });
     await this.#process.waitForLine(/database system is ready to accept connections/, { timeoutMs: 30_000 });
   }
 

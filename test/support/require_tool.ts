@@ -28,6 +28,7 @@ export const TOOLS = {
   "aarch64-linux-gnu-gcc": { install: "apt-get install -y gcc-aarch64-linux-gnu" },
   chromium: { install: "apt-get install -y chromium" },
   curl: { install: "apt-get install -y curl" },
+  dig: { install: "apt-get install -y bind9-dnsutils" },
   gcc: { install: "apt-get install -y gcc" },
   go: { install: "apt-get install -y golang", paths: ["/usr/local/go/bin/go"] },
   ip: { install: "apt-get install -y iproute2", paths: ["/usr/sbin/ip", "/sbin/ip"] },
@@ -37,6 +38,7 @@ export const TOOLS = {
   npm: { install: "apt-get install -y npm" },
   ping: { install: "apt-get install -y iputils-ping" },
   postgres: { install: "apt-get install -y postgresql" },
+  psql: { install: "apt-get install -y postgresql-client" },
   "qemu-aarch64-static": {
     install: "apt-get install -y qemu-user-static libc6-arm64-cross libgcc-s1-arm64-cross",
   },

@@ -38,6 +38,8 @@ export interface ServiceGroundOptions {
   readonly controller?: Readonly<Record<string, unknown>>;
   /** Runs agents and connectors with another program, such as a compiled binary. */
   readonly program?: readonly string[];
+  /** What every node logs; `debug` when absent. */
+  readonly logLevel?: "info" | "debug";
 }
 
 /** Hosts and the nodes on them; disposing it removes everything. */
@@ -46,6 +48,7 @@ export class ServiceGround implements AsyncDisposable {
   readonly hosts: TunnelHosts<ServiceHost>;
   readonly controller: ControllerNode;
   readonly #program: readonly string[];
+  readonly #log: object;
   readonly #identities = new Map<string, GroundIdentity>();
   readonly #nodes: ManagedProcess[] = [];
   #token = "";
@@ -56,16 +59,18 @@ export class ServiceGround implements AsyncDisposable {
     readonly hosts: TunnelHosts<ServiceHost>;
     readonly controller: ControllerNode;
     readonly program: readonly string[];
+    readonly log: object;
   }) {
     this.folder = parts.folder;
     this.hosts = parts.hosts;
     this.controller = parts.controller;
     this.#program = parts.program;
+    this.#log = parts.log;
   }
 
   /** Makes the hosts and starts the relay with the controller. There is neither service nor policy yet. */
   static async create(
-    { controller: config = {}, program = PROGRAM }: ServiceGroundOptions = {},
+    { controller: config = {}, program = PROGRAM, logLevel = "debug" }: ServiceGroundOptions = {},
   ): Promise<ServiceGround> {
     await using undo = new AsyncDisposableStack();
     const folder = await Deno.makeTempDir({ prefix: "ginnel-services-" });
@@ -78,6 +83,7 @@ export class ServiceGround implements AsyncDisposable {
       }),
     );
     const { address } = hosts.host("relay1");
+    const log = { level: logLevel };
     const controller = new ControllerNode({
       name: "controller-1",
       folder,
@@ -89,6 +95,7 @@ export class ServiceGround implements AsyncDisposable {
         name: "relay-1",
         advertise: `${address}:${RELAY_PORT}`,
         ...relayFields(folder, 1),
+        log,
       },
       place: {
         address,
@@ -98,7 +105,7 @@ export class ServiceGround implements AsyncDisposable {
       },
     });
     undo.use(controller);
-    const ground = new ServiceGround({ folder, hosts, controller, program });
+    const ground = new ServiceGround({ folder, hosts, controller, program, log });
     undo.defer(() => ground.#stop());
     await controller.start();
     ground.#token = await controller.bootstrapToken();
@@ -125,14 +132,12 @@ export class ServiceGround implements AsyncDisposable {
 
   /** Removes a resource. */
   async remove(path: string): Promise<void> {
-    const current = await this.api("GET", path);
-    const { status, json } = await this.controller.request({
-      method: "DELETE",
-      path,
-      token: this.#token,
-      headers: { "if-match": String(current.headers.etag) },
-    });
-    assert.ok(status === 204 || status === 200, `DELETE ${path} answered ${status}: ${JSON.stringify(json)}`);
+    await this.#change("DELETE", path);
+  }
+
+  /** Changes some fields of a resource. */
+  async edit(path: string, body: unknown): Promise<void> {
+    await this.#change("PATCH", path, body);
   }
 
   /** Makes a service with its configs; returns its id. */
@@ -245,7 +250,7 @@ export class ServiceGround implements AsyncDisposable {
     prefix: readonly string[] = [],
   ): Promise<ManagedProcess> {
     const path = `${this.folder}/${name}.config.json`;
-    await Deno.writeTextFile(path, JSON.stringify({ ...config, log: { level: "debug" } }, undefined, 2));
+    await Deno.writeTextFile(path, JSON.stringify({ ...config, log: this.#log }, undefined, 2));
     const command = this.hosts.command(host, [...prefix, ...this.#program, "run", "--config", path]);
     const node = ManagedProcess.spawn(command, { name: `${name} on ${host}` });
     this.#nodes.push(node);
@@ -254,6 +259,21 @@ export class ServiceGround implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#everything?.[Symbol.asyncDispose]();
+  }
+
+  async #change(method: ApiMethod, path: string, body?: unknown): Promise<void> {
+    const current = await this.api("GET", path);
+    const { status, json } = await this.controller.request({
+      method,
+      path,
+      token: this.#token,
+      headers: { "if-match": String(current.headers.etag) },
+      ...(body === undefined ? {} : { body }),
+    });
+    assert.ok(
+      status === 200 || status === 204,
+      `${method} ${path} answered ${status}: ${JSON.stringify(json)}`,
+    );
   }
 
   async #stop(): Promise<void> {
@@ -268,6 +288,5 @@ function relayFields(folder: string, number: 1 | 2): Record<string, unknown> {
     listen: { quic: `0.0.0.0:${RELAY_PORT}`, tls: `0.0.0.0:${RELAY_PORT}` },
     health: null,
     drainSeconds: 1,
-    log: { level: "debug" },
   };
 }
