@@ -5,6 +5,7 @@
 
 import { errorMessage } from "../../base/errors.ts";
 import type { Logger } from "../../base/log.ts";
+import { CaptureGuard } from "./capture_guard.ts";
 import { type Commands, systemCommands } from "./commands.ts";
 import { TunnelDns } from "./dns.ts";
 import { checkInterfaceName } from "./interface_name.ts";
@@ -14,7 +15,7 @@ import { NetworkJournal } from "./journal.ts";
 import { KillSwitch } from "./kill_switch.ts";
 import { type KernelFiles, SYSTEM_FILES } from "./libc.ts";
 import { RelayNat } from "./nat.ts";
-import { killSwitchTableName, natTableName } from "./nft_text.ts";
+import { captureGuardTableName, killSwitchTableName, natTableName } from "./nft_text.ts";
 import { removeTable, tableNames } from "./nft.ts";
 import type { ResolverLayers } from "./resolver_layers.ts";
 import { RouteTable } from "./routes.ts";
@@ -47,6 +48,7 @@ export class HostNetwork implements AsyncDisposable {
   readonly routes: RouteTable;
   readonly nat: RelayNat;
   readonly killSwitch: KillSwitch;
+  readonly captureGuard: CaptureGuard;
   readonly dns: TunnelDns;
   /** In place of `dns` where the interface captures services. */
   readonly serviceDns: ServiceDns;
@@ -64,6 +66,7 @@ export class HostNetwork implements AsyncDisposable {
     this.routes = new RouteTable({ interface: name }, context);
     this.nat = new RelayNat({ interface: name }, context);
     this.killSwitch = new KillSwitch({ interface: name }, context);
+    this.captureGuard = new CaptureGuard({ interface: name }, context);
     const resolver = {
       interface: name,
       ...(resolvConf !== undefined && { path: resolvConf }),
@@ -97,6 +100,20 @@ export class HostNetwork implements AsyncDisposable {
     }
   }
 
+  /**
+   * Puts back what a killed process left of `name` at the machine's resolver, and nothing else: a kill switch, too, waits
+   * for its own next start. Throws `ERR_NETWORK_IN_USE` while another process has the interface.
+   */
+  static async restoreResolver(name: string, options: HostNetworkOptions): Promise<void> {
+    const { logger, files = SYSTEM_FILES, directory } = options;
+    const place = directory === undefined ? {} : { directory };
+    await using journal = await NetworkJournal.open(checkInterfaceName(name), { logger, files, ...place });
+    const context = { logger, files, journal, commands: options.commands ?? systemCommands() };
+    const network = new HostNetwork(name, context, options);
+    await network.serviceDns.close();
+    await network.dns.close();
+  }
+
   /** Undoes everything and lets go of the interface. What could not be undone is left for the next start. */
   close(): Promise<void> {
     this.#closing ??= this.#close();
@@ -123,6 +140,7 @@ export class HostNetwork implements AsyncDisposable {
       () => this.routes.close(),
       ...(kept.killSwitch ? [] : [() => this.killSwitch.close()]),
       ...(kept.nat ? [] : [() => this.nat.close()]),
+      () => this.captureGuard.close(),
       () => this.interface.close(),
     ];
     const failures: unknown[] = [];
@@ -153,6 +171,7 @@ export class HostNetwork implements AsyncDisposable {
     const strays = [
       ...(kept.nat ? [] : [natTableName(this.name)]),
       ...(kept.killSwitch ? [] : [killSwitchTableName(this.name)]),
+      captureGuardTableName(this.name),
     ];
     for (const name of strays.filter((stray) => present.includes(stray))) await removeTable(name, options);
   }

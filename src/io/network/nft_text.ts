@@ -29,6 +29,13 @@ export interface RelayEndpoint {
   readonly port: number;
 }
 
+/** Which packets of other machines have no business at an interface that captures. */
+export interface CaptureGuardRules {
+  readonly interfaceName: string;
+  readonly own: readonly IpAddress[];
+  readonly allowRemoteClients: boolean;
+}
+
 /** The relay's table: what clients may send to this machine, what may be forwarded, whose address it leaves with. */
 export function natTable({ interfaceName, pools, gateways, exclusive }: NatRules): TableText {
   const name = natTableName(interfaceName);
@@ -83,12 +90,36 @@ export function killSwitchTable({ interfaceName, routes, relays }: KillSwitchRul
   return { name, body: body.join("") };
 }
 
+/** The table of an agent that captures: what other machines send in services' names, or to them. */
+export function captureGuardTable(rules: CaptureGuardRules): TableText {
+  const { interfaceName, own, allowRemoteClients } = rules;
+  const name = captureGuardTableName(interfaceName);
+  const tun = `"${interfaceName}"`;
+  const prerouting = [
+    `iifname { "lo", ${tun} } accept`,
+    ...own.map((address) => `${family(address.version)} daddr ${formatIp(address)} drop`),
+    // By the routes, which follow the services and leave out what stays outside.
+    `fib saddr oifname ${tun} drop`,
+    // The kernel itself refuses this for IPv4 only.
+    `${allowRemoteClients ? "fib saddr type local " : ""}fib daddr oifname ${tun} drop`,
+  ];
+  return {
+    name,
+    body: chain("prerouting", { hook: "type filter hook prerouting priority raw", rules: prerouting }),
+  };
+}
+
+/** The name of the table of an agent that captures. */
+export function captureGuardTableName(interfaceName: string): string {
+  return `ginnel_GUARD_${checkInterfaceName(interfaceName)}`;
+}
+
 /** The name of the relay's table. */
 export function natTableName(interfaceName: string): string {
   return `ginnel_${checkInterfaceName(interfaceName)}`;
 }
 
-/** The name of the agent's table. It cannot be that of a relay's: no interface's name has a capital letter. */
+/** The name of the kill switch's table. It cannot be that of a relay's: no interface's name has a capital letter. */
 export function killSwitchTableName(interfaceName: string): string {
   return `ginnel_KILL_${checkInterfaceName(interfaceName)}`;
 }

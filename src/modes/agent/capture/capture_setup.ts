@@ -57,6 +57,7 @@ export class CaptureSetup {
   readonly #running: Promise<unknown>;
   readonly #timer: ReturnType<typeof setInterval>;
   #closing = false;
+  #isUnguarded = false;
 
   /** Sets all up but the routes; rejects with an error that says what is in the way. */
   static async start(pools: ServiceNetwork, options: CaptureSetupOptions): Promise<CaptureSetup> {
@@ -125,6 +126,7 @@ export class CaptureSetup {
     const { network } = this.#options;
     const { ipv4, ipv6 } = this.pools;
     const wanted = [ipv4, ipv6, ...catalogue.prefixes().flatMap(halve)];
+    await this.#guard();
     const pins = outside.filter((address) => ![ipv4, ipv6].some((pool) => prefixContains(pool, address)));
     await network.routes.apply(wanted, pins);
   }
@@ -134,7 +136,27 @@ export class CaptureSetup {
     const { network, allowRemoteClients } = this.#options;
     const routes = await network.routes.present();
     this.#capture.setSources(allowRemoteClients ? "any" : new AddressSet(ownAddresses(routes)));
+    await this.#guard();
     return conflictOf(this.pools, { routes, interfaceName: network.name });
+  }
+
+  /** Before routes lead here. Services can be reached without a guard, but the LAN must be trusted then. */
+  async #guard(): Promise<void> {
+    const { network, allowRemoteClients, logger } = this.#options;
+    const { own } = new CaptureAddresses(this.pools);
+    try {
+      await network.captureGuard.apply({ own: [own[4].address, own[6].address], allowRemoteClients });
+      this.#isUnguarded = false;
+    } catch (error) {
+      if (!this.#isUnguarded) {
+        logger.warn("capture_unguarded", {
+          interface: network.name,
+          detail: errorMessage(error),
+          hint: "Install nftables: without it other machines of this network may pass for services",
+        });
+      }
+      this.#isUnguarded = true;
+    }
   }
 
   /** Ends every flow and takes back what was set up. */
@@ -147,6 +169,7 @@ export class CaptureSetup {
     for (const listener of this.#listeners) listener.close();
     try {
       await network.routes.close();
+      await network.captureGuard.close();
       await network.interface.close();
     } finally {
       this.#capture.close();
