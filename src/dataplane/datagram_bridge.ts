@@ -53,6 +53,17 @@ export class DatagramBridge {
     far.receive((payload) => this.#toNear(payload));
   }
 
+  /** What crossed beside the flow's stream and, from the caller's side of its splice, on it: as an audit line says it. */
+  withStream(stream: { readonly bytesAtoB: number; readonly bytesBtoA: number }) {
+    const { bytesIn, bytesOut, datagramsIn, datagramsOut } = this.counters;
+    return {
+      bytesIn: stream.bytesAtoB + bytesIn,
+      bytesOut: stream.bytesBtoA + bytesOut,
+      packetsIn: datagramsIn,
+      packetsOut: datagramsOut,
+    };
+  }
+
   /** Passes nothing on any more, and frees the flow's id. Idempotent. */
   end(): void {
     this.#ended = true;

@@ -6,6 +6,7 @@
 import { ipToBytes, parseIp } from "../../base/ip.ts";
 import { DialError } from "../tcp/dial.ts";
 import { ECONNREFUSED, LibcUdp } from "./libc_udp.ts";
+import { SendBatch } from "./send_batch.ts";
 
 /** Where to, as an address without brackets. */
 export interface UdpAddress {
@@ -90,6 +91,7 @@ class ConnectedSocket implements ConnectedUdp {
   readonly #socket: Deno.DatagramConn;
   readonly #libc: LibcUdp;
   readonly #fd: number;
+  readonly #batch: SendBatch;
   #settle!: (error: DialError | undefined) => void;
   #handler: ((payload: Uint8Array<ArrayBuffer>) => void) | undefined;
   #looking: ReturnType<typeof setTimeout> | undefined;
@@ -101,17 +103,14 @@ class ConnectedSocket implements ConnectedUdp {
     this.#socket = socket;
     this.#libc = parts.libc;
     this.#fd = parts.fd;
+    this.#batch = new SendBatch(parts.libc, { fd: parts.fd, onRefused: () => this.#refused() });
   }
 
   send(bytes: Uint8Array<ArrayBuffer>, start: number, end: number): boolean {
-    if (this.#isClosed) return false;
-    if (this.#libc.send(this.#fd, bytes.subarray(start, end))) {
-      this.#looks = MAX_LOOKS;
-      this.#looking ??= setTimeout(() => this.#look(), LOOK_MS);
-      return true;
-    }
-    if (this.#libc.errno === ECONNREFUSED) this.#refused();
-    return false;
+    if (this.#isClosed || !this.#batch.send(bytes.subarray(start, end))) return false;
+    this.#looks = MAX_LOOKS;
+    if (!this.#isClosed) this.#looking ??= setTimeout(() => this.#look(), LOOK_MS);
+    return true;
   }
 
   receive(handler: (payload: Uint8Array<ArrayBuffer>) => void): void {
@@ -166,6 +165,7 @@ class ConnectedSocket implements ConnectedUdp {
     if (this.#isClosed) return;
     this.#isClosed = true;
     clearTimeout(this.#looking);
+    this.#batch.close();
     this.#socket.close();
     this.#settle(error);
   }

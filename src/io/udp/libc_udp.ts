@@ -11,6 +11,7 @@ const SYMBOLS = {
   getsockopt: { parameters: ["i32", "i32", "i32", "buffer", "buffer"], result: "i32" },
   setsockopt: { parameters: ["i32", "i32", "i32", "buffer", "u32"], result: "i32" },
   send: { parameters: ["i32", "buffer", "usize", "i32"], result: "isize" },
+  sendmsg: { parameters: ["i32", "buffer", "i32"], result: "isize" },
   recv: { parameters: ["i32", "buffer", "usize", "i32"], result: "isize" },
   __errno_location: { parameters: [], result: "pointer" },
 } as const satisfies Deno.ForeignLibraryInterface;
@@ -21,6 +22,8 @@ const SO_TYPE = 3;
 const SO_RCVBUF = 8;
 const SO_RCVBUFFORCE = 33;
 const SOCK_DGRAM = 2;
+const SOL_UDP = 17;
+const UDP_SEGMENT = 103;
 const MSG_DONTWAIT = 0x40;
 const MSG_NOSIGNAL = 0x4000;
 
@@ -35,10 +38,14 @@ const OPTION = new Int32Array(1);
 /** What an earlier datagram met, told by the next send or receive: nobody listens there. */
 export const ECONNREFUSED = 111;
 
+/** Nothing to receive, or no room to send, now. */
+export const EAGAIN = 11;
+
 /** libc, as far as UDP sockets need it; descriptors must be open. */
 export class LibcUdp {
   readonly #symbols: Deno.DynamicLibrary<typeof SYMBOLS>["symbols"];
   readonly #errno: Deno.UnsafePointerView;
+  readonly #segments = new SegmentMessage();
   /** Where the last search ended: the next socket is likely near. */
   #hint = 0;
 
@@ -105,6 +112,13 @@ export class LibcUdp {
     return Number(this.#symbols.send(fd, bytes, bytes.length as never, MSG_DONTWAIT | MSG_NOSIGNAL)) >= 0;
   }
 
+  /** Sends datagrams of `size` bytes, the last of which may be shorter; false when none left, see {@linkcode errno}. */
+  sendSegments(fd: number, bytes: Uint8Array<ArrayBuffer>, size: number): boolean {
+    return Number(
+      this.#symbols.sendmsg(fd, this.#segments.message(bytes, size), MSG_DONTWAIT | MSG_NOSIGNAL),
+    ) >= 0;
+  }
+
   /** Receives one datagram and returns its length; -1 when there is none, see {@linkcode errno}. */
   receive(fd: number, buffer: Uint8Array<ArrayBuffer>): number {
     return Number(this.#symbols.recv(fd, buffer, buffer.length as never, MSG_DONTWAIT));
@@ -126,4 +140,46 @@ export class LibcUdp {
     return this.#symbols.getsockopt(fd, SOL_SOCKET, SO_TYPE, OPTION, LENGTH) === 0 &&
       OPTION[0] === SOCK_DGRAM;
   }
+}
+
+/**
+ * A `struct msghdr` of 64-bit Linux: one piece of memory, and how the kernel is to cut it.
+ *
+ * ```text
+ *  0       8          16         24        32         40            48
+ * +-------+----------+----------+---------+----------+-------------+-------+
+ * | name  | name len | iovec *  | 1       | control *| control len | flags |
+ * +-------+----------+----------+---------+----------+-------------+-------+
+ * ```
+ */
+class SegmentMessage {
+  // Buffers of their own: a small array without one may be moved by the garbage collector.
+  readonly #header = new Uint8Array(new ArrayBuffer(56));
+  /** Address and length. */
+  readonly #piece = new BigUint64Array(new ArrayBuffer(16));
+  /** `struct cmsghdr` and a 16-bit size. */
+  readonly #control = new Uint8Array(new ArrayBuffer(24));
+  readonly #size = new Uint16Array(this.#control.buffer, 16, 1);
+
+  constructor() {
+    const header = new BigUint64Array(this.#header.buffer);
+    header[2] = addressOf(this.#piece);
+    header[3] = 1n;
+    header[4] = addressOf(this.#control);
+    header[5] = BigInt(this.#control.length);
+    new BigUint64Array(this.#control.buffer, 0, 1)[0] = 18n;
+    new Int32Array(this.#control.buffer, 8, 2).set([SOL_UDP, UDP_SEGMENT]);
+  }
+
+  /** Valid until the next call, as long as `bytes` is. */
+  message(bytes: Uint8Array<ArrayBuffer>, size: number): Uint8Array<ArrayBuffer> {
+    this.#piece[0] = addressOf(bytes);
+    this.#piece[1] = BigInt(bytes.length);
+    this.#size[0] = size;
+    return this.#header;
+  }
+}
+
+function addressOf(memory: ArrayBufferView<ArrayBuffer>): bigint {
+  return Deno.UnsafePointer.value(Deno.UnsafePointer.of(memory as Uint8Array<ArrayBuffer>));
 }

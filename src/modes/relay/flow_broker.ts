@@ -3,18 +3,17 @@
  * refuses, splices the two streams, and ends what loses its right. Reads no byte of what it carries.
  */
 
-import { DeadlineError } from "../../base/async.ts";
 import { errorMessage } from "../../base/errors.ts";
 import type { Logger } from "../../base/log.ts";
 import type { PolicySnapshot } from "../../core/policy/snapshot.ts";
 import type { LiveFlow, ServiceRegistry } from "../../core/registry.ts";
 import type { ByteChannel } from "../../base/channel.ts";
 import type { DatagramPort } from "../../dataplane/carrier.ts";
-import { type BridgeCounters, bridgedSize, DatagramBridge } from "../../dataplane/datagram_bridge.ts";
+import { bridgedSize, DatagramBridge } from "../../dataplane/datagram_bridge.ts";
 import { splice, type SpliceResult } from "../../dataplane/splice.ts";
 import type { SpiffeId } from "../../identity/spiffe_id.ts";
 import type { AuditLog } from "../../telemetry/audit.ts";
-import { SilentPeers } from "../shared/silent_peers.ts";
+import { ConnectorAsker } from "./connector_asker.ts";
 import type { ConnectorLink } from "./connector_link.ts";
 import { type Refusal, REFUSALS } from "./refusal.ts";
 
@@ -54,12 +53,6 @@ export type FlowResult =
   }
   | { readonly ok: false; readonly refusal: Refusal };
 
-/** Milliseconds a connector may take to answer a sealed flow or a session, which it does before it dials. */
-const ANSWER_TIMEOUT_MS = 3_000;
-
-/** Milliseconds a connector may take to answer any other flow: longer than its own upstream time-out. */
-const UPSTREAM_TIMEOUT_MS = 12_000;
-
 /** End-to-end sessions that one caller may hold open through a relay; each is one stream. */
 const MAX_SESSIONS_PER_IDENTITY = 1_024;
 
@@ -68,10 +61,11 @@ export class FlowBroker {
   readonly #options: FlowBrokerOptions;
   readonly #live = new Map<number, { readonly flow: LiveFlow; readonly abort: AbortController }>();
   readonly #sessions = new Set<LiveSession>();
-  readonly #silent = new SilentPeers<ConnectorLink>();
+  readonly #asker: ConnectorAsker;
 
   constructor(options: FlowBrokerOptions) {
     this.#options = options;
+    this.#asker = new ConnectorAsker(options.logger);
   }
 
   /** Flows being spliced now. */
@@ -121,7 +115,7 @@ export class FlowBroker {
     // Counted, and open to revocation, already while the connector is asked.
     const session: LiveSession = { caller: caller.uri, link, abort: new AbortController() };
     this.#sessions.add(session);
-    const opened = await this.#ask(link, {
+    const opened = await this.#asker.ask(link, {
       v: 1,
       kind: "session",
       flow: "0",
@@ -173,7 +167,7 @@ export class FlowBroker {
     const links = registry.candidates(service, { exclude: avoid })
       .map(({ connectorKey }) => link(connectorKey))
       .filter((link) => link !== undefined);
-    return this.#silent.last(links);
+    return this.#asker.inOrder(links);
   }
 
   async #tryConnector(
@@ -191,7 +185,7 @@ export class FlowBroker {
     };
     const { protocol = "tcp", datagrams } = request;
     const maxDatagram = datagrams === undefined ? undefined : bridgedSize(datagrams, link.datagrams);
-    const opened = await this.#ask(link, {
+    const opened = await this.#asker.ask(link, {
       v: 1,
       kind: "flow",
       flow: String(flow.id),
@@ -221,38 +215,22 @@ export class FlowBroker {
         end();
         this.#record("close", flow, {
           outcome: result.error instanceof RevokedError ? "revoked" : result.outcome,
-          ...carried(result, bridge?.counters),
+          ...(bridge?.withStream(result) ?? { bytesIn: result.bytesAtoB, bytesOut: result.bytesBtoA }),
           durationMs: Math.round(performance.now() - started),
         });
         this.#logFailure(flow, result);
+        if (bridge !== undefined && bridge.counters.dropped > 0) {
+          this.#options.logger.debug("datagrams_dropped", {
+            flow: flow.id,
+            dropped: bridge.counters.dropped,
+          });
+        }
       },
       cancel: () => {
         end();
         channel.abort();
       },
     };
-  }
-
-  async #ask(
-    link: ConnectorLink,
-    header: Parameters<ConnectorLink["open"]>[0],
-  ): Promise<{ channel: ByteChannel } | Refusal> {
-    const timeout = header.sealed ? ANSWER_TIMEOUT_MS : UPSTREAM_TIMEOUT_MS;
-    try {
-      const { status, channel } = await link.open(header, { timeout });
-      this.#silent.delete(link);
-      if (status === 200) return { channel };
-      channel.abort();
-      return STATUS_REFUSALS[status] ?? REFUSALS.upstreamRefused;
-    } catch (error) {
-      this.#options.logger.debug("connector_unreachable", {
-        connector: link.id.uri,
-        detail: errorMessage(error),
-      });
-      if (!(error instanceof DeadlineError)) return REFUSALS.noConnector;
-      this.#silent.add(link);
-      return REFUSALS.upstreamTimeout;
-    }
   }
 
   #maySession(caller: string, link: ConnectorLink): boolean {
@@ -301,26 +279,6 @@ export class FlowBroker {
     });
   }
 }
-
-/** What a flow carried, as its audit line says it. */
-function carried({ bytesAtoB, bytesBtoA }: SpliceResult, datagrams: BridgeCounters | undefined) {
-  if (datagrams === undefined) return { bytesIn: bytesAtoB, bytesOut: bytesBtoA };
-  return {
-    bytesIn: bytesAtoB + datagrams.bytesIn,
-    bytesOut: bytesBtoA + datagrams.bytesOut,
-    packetsIn: datagrams.datagramsIn,
-    packetsOut: datagrams.datagramsOut,
-  };
-}
-
-/** A connector's status, told to the caller: 403 and 503 by the connector mean it will not serve this flow now. */
-const STATUS_REFUSALS: Readonly<Record<number, Refusal>> = {
-  403: REFUSALS.denied,
-  404: REFUSALS.denied,
-  502: REFUSALS.upstreamRefused,
-  503: REFUSALS.noConnector,
-  504: REFUSALS.upstreamTimeout,
-};
 
 interface LiveSession {
   readonly caller: string;

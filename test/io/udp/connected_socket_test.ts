@@ -65,6 +65,70 @@ Deno.test("a burst reaches the handler whole, and in order", async () => {
   assert.deepEqual(client.got.map(([byte]) => byte), Array.from({ length: 250 }, (_, i) => i));
 });
 
+Deno.test("a burst of all sizes keeps what each datagram is, and their order", async () => {
+  await using echo = UdpEcho.start();
+  using client = open([{ address: "127.0.0.1", port: echo.port }]);
+  // Pieces end at a longer one, behind a shorter one, at an empty or very long one, and when they are full.
+  const sizes = [
+    5,
+    5,
+    5,
+    9,
+    9,
+    3,
+    3,
+    3,
+    0,
+    1,
+    0,
+    1_400,
+    1_400,
+    1_472,
+    1_473,
+    9_000,
+    2,
+    ...new Array(70).fill(30),
+  ];
+  const sent = sizes.map((size, i) => new Uint8Array(size).fill(i));
+  const buffer = new Uint8Array(9_000);
+  for (const payload of sent) {
+    buffer.set(payload);
+    assert.equal(client.socket.send(buffer, 0, payload.length), true);
+    buffer.fill(255);
+  }
+  await eventually(() => client.got.length === sizes.length);
+  assert.deepEqual(client.got.map(({ length }) => length), sizes);
+  assert.deepEqual(client.got, sent);
+});
+
+Deno.test("bursts of several sockets in one turn do not mix", async () => {
+  await using echo = UdpEcho.start();
+  using one = open([{ address: "127.0.0.1", port: echo.port }]);
+  using two = open([{ address: "127.0.0.1", port: echo.port }]);
+  for (let i = 0; i < 40; i++) {
+    one.socket.send(Uint8Array.of(1, i), 0, 2);
+    for (let n = 0; n < i % 3; n++) two.socket.send(Uint8Array.of(2, i), 0, 2);
+  }
+  await eventually(() => one.got.length === 40 && two.got.length === 39);
+  assert.deepEqual(one.got.map((bytes) => bytes.join()), Array.from({ length: 40 }, (_, i) => `1,${i}`));
+  assert.ok(two.got.every(([who]) => who === 2));
+});
+
+Deno.test("a burst to nobody ends the socket as refused, and one that is aborted goes nowhere", async () => {
+  const port = freePort();
+  using nobody = open([{ address: "127.0.0.1", port }]);
+  for (let i = 0; i < 100; i++) nobody.socket.send(Uint8Array.of(i), 0, 1);
+  assert.equal((await end(nobody.socket))?.code, "ERR_UPSTREAM_REFUSED");
+  await using echo = UdpEcho.start();
+  const aborted = open([{ address: "127.0.0.1", port: echo.port }]);
+  for (let i = 0; i < 10; i++) aborted.socket.send(Uint8Array.of(i), 0, 1);
+  aborted.socket.abort();
+  using last = open([{ address: "127.0.0.1", port: echo.port }]);
+  last.socket.send(Uint8Array.of(1), 0, 1);
+  await eventually(() => last.got.length === 1);
+  assert.equal(echo.from.length, 2, "the first of the burst, and the last one's");
+});
+
 Deno.test("many sockets at once keep their answers apart, and each is its own descriptor", async () => {
   await using echo = UdpEcho.start();
   const clients = Array.from({ length: 100 }, () => open([{ address: "127.0.0.1", port: echo.port }]));
