@@ -104,6 +104,18 @@ export class ServiceZone {
     return [...catalogue.zones(), ...new Set(reverse)];
   }
 
+  /** Whether a name lies in the zone: nobody else has a say about it. */
+  holds(name: string): boolean {
+    return isWithinDomain(name, this.zone);
+  }
+
+  /** Whether an address is a virtual one. */
+  holdsAddress(address: IpAddress): boolean {
+    const network = this.#state?.catalogue.network;
+    return network !== undefined &&
+      [network.ipv4, network.ipv6].some((pool) => prefixContains(pool, address));
+  }
+
   /** Judges one question; `now` in milliseconds. */
   answer(question: ZoneQuestion, now: number): ZoneVerdict {
     const { name } = question;

@@ -31,6 +31,36 @@ export function readDnsName(bytes: Uint8Array, offset: number): DnsName | undefi
   }
 }
 
+/**
+ * As {@linkcode readDnsName}, where a pointer may end the name (RFC 1035 §4.1.4); each must lead further to the front than
+ * all before it, so that no name is endless.
+ */
+export function readCompressedName(bytes: Uint8Array, offset: number): DnsName | undefined {
+  const labels: string[] = [];
+  let end: number | undefined;
+  let [at, front, size] = [offset, offset, 0];
+  for (;;) {
+    const length = bytes[at];
+    if (length === undefined) return undefined;
+    if (length >= POINTER) {
+      const low = bytes[at + 1];
+      const target = (length - POINTER) << 8 | (low ?? 0);
+      if (low === undefined || target >= front) return undefined;
+      end ??= at + 2;
+      at = front = target;
+      continue;
+    }
+    if (length === 0) return { text: labels.join("."), end: end ?? at + 1 };
+    const next = at + 1 + length;
+    size += 1 + length;
+    if (length > MAX_LABEL || size >= MAX_NAME || next > bytes.length) return undefined;
+    let label = "";
+    for (let i = at + 1; i < next; i++) label += characterOf(bytes[i]!);
+    labels.push(label);
+    at = next;
+  }
+}
+
 /** Writes a host name's bytes; `undefined` where its text is not one of at most 255 bytes with labels of 1 to 63. */
 export function writeDnsName(text: string): Uint8Array<ArrayBuffer> | undefined {
   if (text === "") return new Uint8Array(1);
@@ -52,6 +82,8 @@ export function writeDnsName(text: string): Uint8Array<ArrayBuffer> | undefined 
   return bytes;
 }
 
+/** The first two bits of a pointer. */
+const POINTER = 0xc0;
 const DOT = 0x2e;
 const BACKSLASH = 0x5c;
 

@@ -1,9 +1,11 @@
 /** The agent's resolver: answers a query for services itself, in the same turn, and forwards the others. */
 
 import type { ServiceZone } from "../../../core/dns/service_zone.ts";
+import { withoutMapping } from "../../../core/service/destinations.ts";
 import { DNS_RCODE, type DnsRcode } from "../../../wire/dns/codes.ts";
 import { type DnsQuery, readDnsQuery } from "../../../wire/dns/query.ts";
 import { dnsRoom, writeDnsRefusal } from "../../../wire/dns/response.ts";
+import { type DnsRecordView, readDnsRecords } from "../../../wire/dns/response_records.ts";
 import { writeVerdict, zoneTypeOf } from "./zone_response.ts";
 
 /** Who asks others. */
@@ -83,16 +85,34 @@ export class DnsService {
     const query = readDnsQuery(bytes.slice())!;
     const answer = await forwarder.forward(query, { viaTcp });
     if (answer === undefined) return writeDnsRefusal(query, DNS_RCODE.SERVFAIL);
+    const isWhole = (answer[2]! & TRUNCATED) === 0;
     // What the other server took for our room may be more than the asker's.
-    return answer.length <= dnsRoom(query, { viaTcp }) ? answer : writeTruncated(query);
+    if (!isWhole || answer.length > dnsRoom(query, { viaTcp })) return writeTruncated(query);
+    const records = readDnsRecords(answer, query.questionEnd);
+    if (records === undefined || records.some((record) => this.#isOurs(record))) {
+      return this.#refuse(query, DNS_RCODE.SERVFAIL);
+    }
+    return answer;
+  }
+
+  /**
+   * What only we may say: a cache between us and a program might keep it as the word on one of our names, and a web page
+   * from anywhere could have its visitor's browser speak to a service under the page's own name.
+   */
+  #isOurs({ owner, alias, address }: DnsRecordView): boolean {
+    return this.#zone.holds(owner) || (alias !== undefined && this.#zone.holds(alias)) ||
+      (address !== undefined && this.#zone.holdsAddress(withoutMapping(address)));
   }
 }
+
+/** In the third byte of a message. */
+const TRUNCATED = 0x02;
 
 const NOTHING = new Uint8Array(0);
 
 /** A response without records that tells the asker to come by TCP. */
 function writeTruncated(query: DnsQuery): Uint8Array {
   const response = writeDnsRefusal(query, DNS_RCODE.NOERROR);
-  response[2]! |= 0x02;
+  response[2]! |= TRUNCATED;
   return response;
 }
