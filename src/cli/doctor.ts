@@ -5,7 +5,7 @@
 import { execute, EXIT, type Flags } from "./command.ts";
 import type { CommandIo } from "./ca.ts";
 import { inspectNetwork } from "./doctor_network.ts";
-import { inspectServices } from "./doctor_services.ts";
+import { inspectResolver, inspectServices } from "./doctor_services.ts";
 import { inspectSystem } from "./doctor_system.ts";
 import { inspectTunnelNeeds } from "./doctor_tunnel.ts";
 import { findConfig } from "./find_config.ts";
@@ -36,7 +36,7 @@ export function doctorCommand(args: string[], io: CommandIo): Promise<number> {
 
 async function doctor(flags: Flags, io: CommandIo): Promise<number> {
   const now = Date.now();
-  const findings = await inspectSystem(now);
+  const findings = [...await inspectSystem(now), ...await inspectResolver()];
   const config = typeof flags.config === "string" ? flags.config : await findConfig();
   if (config !== undefined) {
     const inspection = await inspectConfig(config, now);

@@ -7,6 +7,7 @@ import { errorMessage } from "../base/errors.ts";
 import type { Config } from "../config/parse_config.ts";
 import { type AgentConfig, servicesOf } from "../config/schema/agent.ts";
 import { probeName } from "../modes/doctor/probe_names.ts";
+import { probeResolver } from "../modes/doctor/probe_resolver.ts";
 import { probeIp, probeTun } from "../modes/doctor/probe_tunnel.ts";
 import type { AgentStatus } from "../modes/agent/agent_status.ts";
 import { askStatus } from "../modes/status/ask_status.ts";
@@ -22,6 +23,17 @@ export async function inspectServices(config: Config | undefined): Promise<Findi
   const status = await runningAgent(config);
   const capture = status?.parts.capture?.state === "on" ? [] : await inspectCapture(config);
   return [...capture, ...await inspectAgent(status)];
+}
+
+/** Whether this machine asks an agent for names that no longer runs. */
+export async function inspectResolver(): Promise<Finding[]> {
+  const names = await probeResolver();
+  return names.map((name) => ({
+    verdict: "fail",
+    subject: "DNS",
+    text: `this machine's resolver is as a killed agent left it, for ${name}: names may not be answered`,
+    hint: "Start an agent, with any config: it puts the resolver back; so does ginnel service uninstall",
+  }));
 }
 
 /** Judges the addresses that this machine's programs get for a service's name. */

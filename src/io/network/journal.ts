@@ -38,8 +38,7 @@ export class NetworkJournal implements AsyncDisposable {
   /** Takes the journal of `interfaceName`; throws `ERR_NETWORK_IN_USE` while another process has it. */
   static async open(interfaceName: string, options: JournalOptions): Promise<NetworkJournal> {
     const { directory = await findStateDirectory(), files = SYSTEM_FILES, logger } = options;
-    const namespace = /^net:\[(\d+)\]$/.exec(files.readLink("/proc/thread-self/ns/net") ?? "")?.[1] ?? "0";
-    const key = `${namespace}-${interfaceName}`;
+    const key = journalKey(interfaceName, files);
     const lock = await takeLock(lockPath(directory, key));
     if (lock === undefined) {
       throw new GinnelError(
@@ -79,16 +78,7 @@ export class NetworkJournal implements AsyncDisposable {
 
   /** Whether another living process has the journal with that `lockFile`. */
   async isOwnedByOther(lockFile: string): Promise<boolean> {
-    if (lockFile === this.lockFile || !LOCK_FILE.test(lockFile)) return false;
-    try {
-      using file = await Deno.open(lockFile, { read: true });
-      return !await file.tryLock(true);
-    } catch (error) {
-      if (error instanceof Deno.errors.NotFound) return false;
-      // Another user's: what we may not see we do not touch.
-      if (error instanceof Deno.errors.PermissionDenied) return true;
-      throw error;
-    }
+    return lockFile !== this.lockFile && await isLocked(lockFile);
   }
 
   /** Gives the journal up. What it still holds is left for the next start. */
@@ -101,6 +91,43 @@ export class NetworkJournal implements AsyncDisposable {
   }
 }
 
+/** What the name of a journal's file says. */
+export interface JournalPlace {
+  readonly interface: string;
+  readonly lockFile: string;
+}
+
+/** Reads the path of a lock file. */
+export function readLockPath(path: string): JournalPlace | undefined {
+  const name = LOCK_FILE.exec(path)?.[1];
+  return name === undefined ? undefined : { interface: name, lockFile: path };
+}
+
+/** Reads the path of a journal of this network namespace. */
+export function readJournalPath(
+  path: string,
+  { files = SYSTEM_FILES }: { readonly files?: KernelFiles } = {},
+): JournalPlace | undefined {
+  if (!path.endsWith(".json")) return undefined;
+  const place = readLockPath(`${path.slice(0, -".json".length)}.lock`);
+  if (place === undefined) return undefined;
+  return place.lockFile.endsWith(`/network-${journalKey(place.interface, files)}.lock`) ? place : undefined;
+}
+
+/** Whether a living process, or another user, has the journal with that lock file. */
+export async function isLocked(lockFile: string): Promise<boolean> {
+  if (!LOCK_FILE.test(lockFile)) return false;
+  try {
+    using file = await Deno.open(lockFile, { read: true });
+    return !await file.tryLock(true);
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return false;
+    // Another user's: what we may not see we do not touch.
+    if (error instanceof Deno.errors.PermissionDenied) return true;
+    throw error;
+  }
+}
+
 interface OpenJournal {
   readonly directory: string;
   readonly lock: Deno.FsFile;
@@ -108,7 +135,12 @@ interface OpenJournal {
 }
 
 /** What a lock file's path looks like wherever it lies. */
-const LOCK_FILE = /^\/[^\0\s]{1,200}\/network-\d{1,10}-[a-z][a-z0-9_.-]{0,14}\.lock$/;
+const LOCK_FILE = /^\/[^\0\s]{1,200}\/network-\d{1,10}-([a-z][a-z0-9_.-]{0,14})\.lock$/;
+
+function journalKey(interfaceName: string, files: KernelFiles): string {
+  const namespace = /^net:\[(\d+)\]$/.exec(files.readLink("/proc/thread-self/ns/net") ?? "")?.[1] ?? "0";
+  return `${namespace}-${interfaceName}`;
+}
 
 function lockPath(directory: string, key: string): string {
   return `${directory}/network-${key}.lock`;

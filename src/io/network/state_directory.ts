@@ -20,6 +20,22 @@ export async function findStateDirectory(
   });
 }
 
+/** Those of the usual folders that are there and ours alone. */
+export async function presentStateDirectories(
+  env: Readonly<Record<string, string | undefined>> = Deno.env.toObject(),
+): Promise<string[]> {
+  const present: string[] = [];
+  for (const path of new Set(stateDirectories(env, Deno.uid() ?? 0))) {
+    try {
+      if (await refusalOf(path) === undefined) present.push(path);
+    } catch (error) {
+      const isClosed = error instanceof Deno.errors.NotFound || error instanceof Deno.errors.PermissionDenied;
+      if (!isClosed) throw error;
+    }
+  }
+  return present;
+}
+
 /** The candidates, best first. systemd may name several folders in RUNTIME_DIRECTORY; the first is ours. */
 function stateDirectories(env: Readonly<Record<string, string | undefined>>, uid: number): string[] {
   const given = env["RUNTIME_DIRECTORY"]?.split(":")[0];
@@ -43,6 +59,10 @@ async function claim(path: string): Promise<string | undefined> {
   } catch (error) {
     if (!(error instanceof Deno.errors.AlreadyExists)) return String(error);
   }
+  return await refusalOf(path);
+}
+
+async function refusalOf(path: string): Promise<string | undefined> {
   const info = await Deno.lstat(path);
   // A folder that another user made first, or may write to, could make us undo what we never did.
   if (!info.isDirectory) return "not a folder";

@@ -9,6 +9,7 @@ import { errorMessage } from "../../base/errors.ts";
 import { type AgentConfig, type AgentServicesConfig, servicesOf } from "../../config/schema/agent.ts";
 import type { AgentTunnelConfig } from "../../config/schema/tunnel.ts";
 import { ResolverLayers } from "../../io/network/resolver_layers.ts";
+import { undoResolverLeftovers } from "../../io/network/resolver_leftovers.ts";
 import { HealthServer } from "../../telemetry/health.ts";
 import type { ModeContext, Running } from "../running.ts";
 import type { ControlSocket } from "../shared/control_socket.ts";
@@ -33,6 +34,8 @@ import { proxyOpener, relayOpener } from "./tunnel/open_tunnel.ts";
 /** Starts an agent; it runs even while no relay can be reached. */
 export async function runAgent(config: AgentConfig, context: ModeContext): Promise<Running> {
   const { logger } = context;
+  // Before any relay is looked up by name: with what a killed agent left nobody answers.
+  await undoResolverLeftovers({ logger });
   const node = await Node.create(config, { logger });
   const health = config.health === null
     ? undefined
