@@ -89,7 +89,11 @@ Deno.test("a bind of as many services as allowed fits one message", () => {
 
 Deno.test("flow headers are read as they were written", () => {
   const session = { v: 1, kind: "session", flow: "0", protocol: "tcp", caller: FLOW.caller, sealed: true };
-  for (const header of [FLOW, session]) assert.deepEqual(flowHeaderSchema.parse(header), header);
+  const datagrams = { ...FLOW, protocol: "udp", maxDatagram: 1_200 };
+  const { port: _, ...echo } = { ...FLOW, protocol: "icmp", maxDatagram: 0 };
+  for (const header of [FLOW, session, datagrams, echo]) {
+    assert.deepEqual(flowHeaderSchema.parse(header), header);
+  }
 });
 
 Deno.test("flow headers one fault away from a good one are refused", () => {
@@ -99,7 +103,8 @@ Deno.test("flow headers one fault away from a good one are refused", () => {
     flow: ["18446744073709551616", "-1", "01", "1.5", "", "x", 1, "9".repeat(21)],
     service: ["a/b", "", ".", "x".repeat(201), undefined],
     port: [0, 65_536, 1.5, "443"],
-    protocol: ["udp", undefined],
+    protocol: ["sctp", "UDP", undefined],
+    maxDatagram: [-1, 65_536, 1.5, "1200"],
     caller: [
       "alice",
       "spiffe://",
