@@ -43,6 +43,7 @@ export class LocalServices {
   #autoForward: AutoForward | undefined;
   /** Why nothing is captured, where `auto` found so. */
   #obstacle: GinnelError | undefined;
+  #isClosed = false;
 
   private constructor(options: LocalServicesOptions) {
     this.#options = options;
@@ -98,6 +99,7 @@ export class LocalServices {
 
   /** Gives back the machine's resolver, then what was captured. Idempotent. */
   async close(): Promise<void> {
+    this.#isClosed = true;
     this.#unfollow();
     await this.#names?.close();
     await this.#capture?.close();
@@ -110,11 +112,12 @@ export class LocalServices {
     const names = config.dns === false
       ? undefined
       : new AgentNames({ services: catalogue, addresses: this.#addresses, dns: config.dns, logger });
+    const known = catalogue.current;
     try {
       this.#capture = await ServiceCapture.start({
         config,
         allowRemoteClients,
-        catalogue: catalogue.current,
+        catalogue: known,
         ports: {
           match: (address, question) => this.#match(address, question),
           connect,
@@ -125,7 +128,10 @@ export class LocalServices {
         nameServers: () => names?.nameServers ?? [],
         host: { resolverLayers: this.#options.resolverLayers },
         logger,
-        onChange: () => void names?.refresh(),
+        onChange: () => {
+          void names?.refresh();
+          this.#balance();
+        },
       });
     } catch (error) {
       await names?.close();
@@ -136,6 +142,19 @@ export class LocalServices {
     }
     this.#names = names;
     await names?.attach(this.#capture);
+    // Services that came while the interface was opened: nobody listened yet.
+    if (catalogue.current !== known) void this.#capture.update(catalogue.current);
+  }
+
+  /** With `auto`, services are on loopback addresses for as long as something keeps them from being captured. */
+  #balance(): void {
+    const { capture, autoForward } = this.#options.config;
+    if (capture !== "auto" || autoForward !== "auto" || this.#isClosed) return;
+    const { isUp = false, problem } = this.#capture?.status ?? {};
+    if (isUp) {
+      void this.#autoForward?.close();
+      this.#autoForward = undefined;
+    } else if (problem !== undefined && this.#autoForward === undefined) this.#startAutoForward();
   }
 
   #startAutoForward(): void {
