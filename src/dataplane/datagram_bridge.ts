@@ -33,6 +33,14 @@ export function bridgedSize(near: DatagramPort, far: { readonly maxSize: number 
   return Math.max(0, Math.min(near.maxSize - CONTEXT_SIZE, far.maxSize));
 }
 
+/** What both ends were told of the way between them. */
+export interface DatagramBridgeOptions {
+  /** Bytes of the largest payload that either end may send as a datagram: {@linkcode bridgedSize} when the flow opened. */
+  readonly limit: number;
+  /** One of them did as it was told, and the other side's path takes less by now: the flow is to be opened anew. */
+  readonly onOutgrown: () => void;
+}
+
 /** Joins a request's datagrams to a flow's until {@linkcode DatagramBridge.end}. */
 export class DatagramBridge {
   readonly counters: BridgeCounters = {
@@ -44,11 +52,15 @@ export class DatagramBridge {
   };
   readonly #near: DatagramPort;
   readonly #far: FlowDatagramPort;
+  readonly #limit: number;
+  readonly #onOutgrown: () => void;
   #ended = false;
 
-  constructor(near: DatagramPort, far: FlowDatagramPort) {
+  constructor(near: DatagramPort, far: FlowDatagramPort, { limit, onOutgrown }: DatagramBridgeOptions) {
     this.#near = near;
     this.#far = far;
+    this.#limit = limit;
+    this.#onOutgrown = onOutgrown;
     near.receive((payload) => this.#toFar(payload));
     far.receive((payload) => this.#toNear(payload));
   }
@@ -83,6 +95,7 @@ export class DatagramBridge {
       counters.bytesIn += payload.length - size;
     } else {
       counters.dropped++;
+      this.#checkSize(payload.length - size, this.#far.maxSize);
     }
   }
 
@@ -96,7 +109,13 @@ export class DatagramBridge {
       counters.bytesOut += payload.length;
     } else {
       counters.dropped++;
+      this.#checkSize(payload.length, this.#near.maxSize - CONTEXT_SIZE);
     }
+  }
+
+  /** Tells a path that has become narrower from one that is full, or gone. */
+  #checkSize(size: number, room: number): void {
+    if (size <= this.#limit && size > room && room > 0) this.#onOutgrown();
   }
 }
 

@@ -96,6 +96,26 @@ Deno.test("a bridge drops and counts what the far side does not take, and ends",
   assert.equal(bridge.counters.dropped, 2);
 });
 
+Deno.test("a bridge tells when a path takes less than was promised, not when it is full, gone or asked too much", () => {
+  const { caller, connector, near, far, outgrown } = bridged();
+  const payload = new Array(1_000).fill(0);
+  far.fill();
+  send(caller, [0, ...payload]);
+  far.drain();
+  near.maxSize = 0;
+  send(connector, payload);
+  near.maxSize = 1_200;
+  send(connector, new Array(1_380).fill(0));
+  send(connector, payload);
+  assert.equal(outgrown(), 0);
+  near.maxSize = 1_000;
+  send(connector, payload);
+  assert.equal(outgrown(), 1);
+  far.maxSize = 900;
+  send(caller, [0, ...payload]);
+  assert.equal(outgrown(), 2);
+});
+
 Deno.test("what crosses a bridge is what both hops take", () => {
   const [near] = datagramPair(100);
   assert.equal(bridgedSize(near, { maxSize: 1_000 }), 99);
@@ -116,10 +136,16 @@ function bridged(): {
   /** The relay's own ends. */
   readonly near: MemoryDatagrams;
   readonly far: MemoryDatagrams;
+  /** How often the path was found too narrow. */
+  readonly outgrown: () => number;
 } {
   const [[near, caller], [far, session]] = [datagramPair(), datagramPair()];
-  const bridge = new DatagramBridge(near, new FlowDatagrams(far).open(5)!);
-  return { caller, connector: new FlowDatagrams(session).open(5)!, bridge, near, far };
+  let times = 0;
+  const bridge = new DatagramBridge(near, new FlowDatagrams(far).open(5)!, {
+    limit: 1_350,
+    onOutgrown: () => times++,
+  });
+  return { caller, connector: new FlowDatagrams(session).open(5)!, bridge, near, far, outgrown: () => times };
 }
 
 function collect(port: DatagramPort): number[][] {

@@ -27,8 +27,7 @@ export class MemoryDatagrams implements DatagramPort {
 
   send(buffer: Uint8Array<ArrayBuffer>, start: number, end: number): boolean {
     assert.ok(start >= DATAGRAM_HEADROOM && start <= end && end <= buffer.length);
-    assert.ok(end - start <= this.maxSize);
-    if (this.#room !== undefined) return false;
+    if (end - start > this.maxSize || this.#room !== undefined) return false;
     const datagram = buffer.slice(start, end);
     // As any port may do.
     buffer.fill(0xee, start - DATAGRAM_HEADROOM, start);
