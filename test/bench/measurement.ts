@@ -5,6 +5,7 @@
 import type { BenchNetwork, Product, Targets } from "./bench_network.ts";
 import { type Direction, measureBulk, measureConnects, measureLatency } from "./load.ts";
 import { type CpuPerGigabyte, median, type Row, type Target } from "./report.ts";
+import type { ServicesBench } from "./services_bench.ts";
 import type { TunnelBench } from "./tunnel_bench.ts";
 
 /** Rounds and lengths of a bench. */
@@ -15,12 +16,13 @@ export interface BenchOptions {
   readonly runs: number;
 }
 
-/** What measurements run against: the product, a tunnel on a ground of its own, or nothing but the network. */
+/** What measurements run against: the product, tunnels or services on a ground of their own, or nothing but the network. */
 export interface Subject {
   readonly network: BenchNetwork;
   readonly targets: Targets;
   readonly product?: Product;
   readonly tunnel?: TunnelBench;
+  readonly services?: ServicesBench;
 }
 
 /** One row to be. */

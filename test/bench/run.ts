@@ -151,7 +151,11 @@ async function measureRow(
     return row;
   } catch (error) {
     const failed = errorMessage(error);
-    progress(`${name} failed: ${failed}\n${(subject.tunnel ?? subject.product)?.lastLines() ?? ""}`);
+    progress(
+      `${name} failed: ${failed}\n${
+        (subject.services ?? subject.tunnel ?? subject.product)?.lastLines() ?? ""
+      }`,
+    );
     return { failed };
   }
 }

@@ -7,6 +7,7 @@ import { CONTROL_SCENARIOS } from "./control_scenarios.ts";
 import { idleSessionsRow } from "./idle_sessions.ts";
 import { bulkRow, connectsRow, latencyRow, type Measurement, type Scenario } from "./measurement.ts";
 import type { Row, Target } from "./report.ts";
+import { SERVICE_SCENARIOS } from "./services_scenarios.ts";
 import { derivedTunnelRows, TUNNEL_SCENARIOS } from "./tunnel_scenarios.ts";
 
 const FLOWS = [1, 2, 4, 8];
@@ -61,6 +62,7 @@ export const SCENARIOS: readonly Scenario[] = [
     measurements: [idleSessionsRow("idle: relay memory per session", { atMost: 220 })],
   }),
   ...TUNNEL_SCENARIOS,
+  ...SERVICE_SCENARIOS,
   ...CONTROL_SCENARIOS,
 ];
 

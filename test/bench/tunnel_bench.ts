@@ -4,21 +4,19 @@
  */
 
 import { errorMessage } from "../../src/base/errors.ts";
-import { issueCertificate } from "../../src/identity/pki.ts";
-import { relayServerName } from "../../src/identity/spiffe_id.ts";
 import { compileTool } from "../support/compile_tool.ts";
 import { RELAY_NAME } from "../support/deployment.ts";
 import { eventually } from "../support/eventually.ts";
 import type { ManagedProcess } from "../support/processes.ts";
-import { testNetwork } from "../support/test_network.ts";
 import { type EgressSource, INTERNET, TunnelGround } from "../support/tunnel_ground.ts";
+import { type BareDatagrams, measureBareDatagrams } from "./bare_datagrams.ts";
+import { benchScript } from "./bench_script.ts";
 import type { BenchNetwork, Targets } from "./bench_network.ts";
 import { type LoadTarget, measureLatency } from "./load.ts";
 
 const BULK_PORT = 5201;
 const ECHO_PORT = 9100;
 const UDP_PORT = 9200;
-const DATAGRAM_PORT = 4500;
 /** How long the first bytes through a fresh tunnel may take. */
 const READY_MS = 20_000;
 const SESSIONS_MS = 120_000;
@@ -113,34 +111,20 @@ export class TunnelBench implements AsyncDisposable {
     for (let i = 0; i < count; i++) identities.push(await deployment.issue("agent", `idle-${i}`));
     const holder = this.#ground.spawn(
       "agent2",
-      script("tunnel_sessions.ts", [RELAY_NAME, this.#ground.relayAddress, ...identities]),
+      benchScript("tunnel_sessions.ts", [RELAY_NAME, this.#ground.relayAddress, ...identities]),
     );
     await holder.waitForLine(/^open$/, { timeoutMs: SESSIONS_MS });
   }
 
   /** QUIC datagrams per second from agent1 to the relay's host, between two bare processes. */
-  async measureDatagrams(
-    options: { readonly size: number; readonly seconds: number },
-  ): Promise<BareDatagrams> {
-    const { size, seconds } = options;
-    const { folder } = this.#ground.deployment;
-    const { ca } = await testNetwork();
-    const issued = await issueCertificate(ca, { kind: "relay", name: "bare", now: Date.now(), days: 1 });
-    const files = { root: `${folder}/bare-ca.pem`, cert: `${folder}/bare.pem`, key: `${folder}/bare.key` };
-    await Deno.writeTextFile(files.root, ca.certificatePem);
-    await Deno.writeTextFile(files.cert, issued.certificatePem);
-    await Deno.writeTextFile(files.key, issued.privateKeyPem!);
-    const address = `${this.#ground.host("relay").address}:${DATAGRAM_PORT}`;
-    await using receiver = this.#ground.spawn(
-      "relay",
-      script("datagram_peer.ts", ["receive", address, files.cert, files.key]),
-    );
-    await receiver.waitForLine(/^listening$/);
-    const sending = ["send", address, relayServerName("bare"), files.root, `${size}`, `${seconds * 1_000}`];
-    const { sent } = JSON.parse(await this.#ground.run("agent1", script("datagram_peer.ts", sending)));
-    const [line] = await receiver.waitForLine(/^\{.*\}$/);
-    const { received, perSecond } = JSON.parse(line);
-    return { perSecond, lossPercent: (sent - received) / sent * 100 };
+  measureDatagrams(options: { readonly size: number; readonly seconds: number }): Promise<BareDatagrams> {
+    const ground = this.#ground;
+    return measureBareDatagrams({
+      folder: ground.deployment.folder,
+      address: ground.host("relay").address,
+      send: (command) => ground.run("agent1", command),
+      receive: (command) => ground.spawn("relay", command),
+    }, options);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -172,12 +156,6 @@ export class TunnelBench implements AsyncDisposable {
   }
 }
 
-/** What two bare processes came to. */
-export interface BareDatagrams {
-  readonly perSecond: number;
-  readonly lossPercent: number;
-}
-
 function egressOf(rules: number): EgressSource {
   const others = Array.from({ length: rules - 1 }, (_, index) => ({
     ...{ id: `other-${index}`, type: "ip_cidr", action: index % 2 === 0 ? "allow" : "deny" },
@@ -189,9 +167,4 @@ function egressOf(rules: number): EgressSource {
   }));
   const last = { id: "load", type: "ip_cidr", action: "allow", destinations: ["198.51.100.0/24"] };
   return { version: "1.0", default_action: "deny", clients: { "#all": { rules: [...others, last] } } };
-}
-
-function script(name: string, args: readonly string[]): string[] {
-  const path = new URL(`./${name}`, import.meta.url).pathname;
-  return [Deno.execPath(), "run", "--quiet", "--no-check", "--allow-all", "--unstable-net", path, ...args];
 }

@@ -4,6 +4,7 @@
  *   netload serve HOST PORT                            echoes every byte; prints "listening PORT"
  *   netload latency HOST PORT SIZE SECONDS             one connection, one request of SIZE bytes at a time
  *   netload connects HOST PORT CONCURRENCY SECONDS     connect, one byte there and back, close; CONCURRENCY at a time
+ *   netload http HOST PORT COUNT                       connect, GET /, first byte of the answer, close; one at a time
  *
  * Clients print one JSON line and exit with 0; what fails is counted, and a client that got nothing done exits with 1.
  */
@@ -221,11 +222,38 @@ static int connects(char **argv) {
   return 0;
 }
 
+static int http(char **argv) {
+  static const char request[] = "GET / HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n";
+  struct sockaddr_in address = address_of(argv[0], argv[1]);
+  int count = atoi(argv[2]);
+  uint64_t done = 0, failed = 0;
+  double started = now();
+  for (int i = 0; i < count; i++) {
+    char bytes[512];
+    double begin = now();
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    if (fd < 0) fail("socket");
+    no_delay(fd);
+    if (connect(fd, (struct sockaddr *)&address, sizeof address) == 0 &&
+        send(fd, request, sizeof request - 1, MSG_NOSIGNAL) > 0 && recv(fd, bytes, sizeof bytes, 0) > 0) {
+      sample(now() - begin);
+      done++;
+    } else {
+      failed++;
+    }
+    close(fd);
+  }
+  report("requests", done, failed, now() - started);
+  return 0;
+}
+
 int main(int argc, char **argv) {
   signal(SIGPIPE, SIG_IGN);
   if (argc == 4 && !strcmp(argv[1], "serve")) return serve(argv + 2);
   if (argc == 6 && !strcmp(argv[1], "latency")) return latency(argv + 2);
   if (argc == 6 && !strcmp(argv[1], "connects")) return connects(argv + 2);
-  fprintf(stderr, "usage: netload serve HOST PORT | latency HOST PORT SIZE SECONDS | connects HOST PORT CONCURRENCY SECONDS\n");
+  if (argc == 5 && !strcmp(argv[1], "http")) return http(argv + 2);
+  fprintf(stderr, "usage: netload serve HOST PORT | latency HOST PORT SIZE SECONDS | connects HOST PORT CONCURRENCY SECONDS | "
+                  "http HOST PORT COUNT\n");
   return 2;
 }
