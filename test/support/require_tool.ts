@@ -29,6 +29,7 @@ export const TOOLS = {
   chromium: { install: "apt-get install -y chromium" },
   curl: { install: "apt-get install -y curl" },
   dig: { install: "apt-get install -y bind9-dnsutils" },
+  dnsmasq: { install: "apt-get install -y dnsmasq-base", paths: ["/usr/sbin/dnsmasq"] },
   gcc: { install: "apt-get install -y gcc" },
   go: { install: "apt-get install -y golang", paths: ["/usr/local/go/bin/go"] },
   ip: { install: "apt-get install -y iproute2", paths: ["/usr/sbin/ip", "/sbin/ip"] },

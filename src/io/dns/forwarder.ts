@@ -55,6 +55,11 @@ export class DnsForwarder implements Disposable {
     return this.#inFlight;
   }
 
+  /** Servers that are not asked, since they would ask us again. */
+  get looping(): ReadonlySet<string> {
+    return this.#guard.looping;
+  }
+
   /** Tells that our resolver was asked for a name in the zone; true where that was a search for loops. */
   noticeProbe(name: string): boolean {
     return this.#guard.notice(name);

@@ -36,12 +36,18 @@ export class LoopGuard {
   /** Random labels of probes on their way, and whether they came back. */
   readonly #probes = new Map<string, boolean>();
   readonly #findings = new Map<string, { readonly at: number; readonly loops: Promise<boolean> }>();
+  readonly #looping = new Set<string>();
   #local: { readonly at: number; readonly addresses: ReadonlySet<string> } | undefined;
 
   constructor({ zone, logger, now = Date.now }: LoopGuardOptions) {
     this.#zone = zone;
     this.#logger = logger;
     this.#now = now;
+  }
+
+  /** Servers that asked us again when they were tried last. */
+  get looping(): ReadonlySet<string> {
+    return this.#looping;
   }
 
   /** Tells that our resolver was asked for a name in the zone; true for a probe's. */
@@ -63,7 +69,10 @@ export class LoopGuard {
     const loops = this.#probe(server);
     this.#findings.set(key, { at: now, loops });
     const result = await loops;
-    if (result) this.#logger.warn("dns_server_loops", { server: formatIp(server.address) });
+    const address = formatIp(server.address);
+    if (result) this.#looping.add(address);
+    else this.#looping.delete(address);
+    if (result) this.#logger.warn("dns_server_loops", { server: address });
     return result;
   }
 

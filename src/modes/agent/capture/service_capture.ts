@@ -32,7 +32,7 @@ export interface ServiceCaptureOptions {
   /** The machine's own name servers, which stay outside too. */
   readonly nameServers?: () => readonly IpAddress[];
   readonly logger: Logger;
-  /** Set up, or not any more, and with other addresses. */
+  /** Set up, or not any more, with other addresses, or something else in the way. */
   readonly onChange?: () => void;
   /** How to reach the kernel; default the real one. */
   readonly host?: Omit<HostNetworkOptions, "logger">;
@@ -221,6 +221,7 @@ export class ServiceCapture {
       detail: problem.message,
       ...(problem.hint !== undefined && { hint: problem.hint }),
     });
+    this.#options.onChange?.();
   }
 
   async #close(): Promise<void> {

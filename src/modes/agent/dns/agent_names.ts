@@ -93,7 +93,7 @@ export class AgentNames {
   /** What is known now. */
   get status(): AgentNamesStatus {
     const place = this.#place;
-    const problem = this.#problem;
+    const problem = this.#problem ?? this.#loop();
     return {
       zone: this.#zone.zone,
       servers: (place?.resolver ?? []).map(formatIp),
@@ -166,6 +166,25 @@ export class AgentNames {
     )
       .filter((domain) => domain !== "");
     if (catalogue !== undefined) this.#zone.update({ catalogue, valid, search });
+  }
+
+  /** Whether a server that this machine had before us would ask us again. */
+  #loop(): GinnelError | undefined {
+    const looping = this.#forwarder?.looping ?? new Set();
+    const stubs = this.#upstreams.map(formatIp).filter((server) => looping.has(server));
+    if (stubs.length === 0) return undefined;
+    const names = stubs.length === this.#upstreams.length
+      ? "names of others are not found"
+      : "it is left out";
+    return new GinnelError(
+      "ERR_DNS_LOOP",
+      `Name server ${stubs.join(", ")} asks this agent again: ${names}`,
+      {
+        hint: `Have it ask other servers; or set services.dns to "serve", and have it ask ${
+          formatIp(this.#place!.resolver[0]!)
+        } for ${this.#zone.zone} only`,
+      },
+    );
   }
 
   /** Said once for each problem. */
