@@ -8,6 +8,7 @@ import { openDatagramFlow } from "../../dataplane/datagram/open_datagram_flow.ts
 import type { SealedDatagramFlow } from "../../dataplane/datagram/sealed_datagram_flow.ts";
 import { openFlow } from "../../dataplane/flow.ts";
 import type { SealedChannel } from "../../dataplane/sealed_channel.ts";
+import { datagramCipher } from "../shared/datagram_cipher.ts";
 import type { RelayClient } from "../shared/relay_client.ts";
 import { DatagramWatch } from "./datagram_watch.ts";
 import { type FlowSigns, FlowWatch } from "./flow_watch.ts";
@@ -67,6 +68,7 @@ export class FlowDialer {
         const flow = await openDatagramFlow({
           channel: body,
           datagrams,
+          cipher: datagramCipher(),
           session,
           header: headerOf(target),
           signal,
