@@ -14,21 +14,25 @@ export interface DoctorFinding {
   readonly hint?: string;
 }
 
-/** What the agent on a host tells of itself. */
-export async function statusOf(ground: ServiceGround, host: ServiceHost): Promise<AgentStatus> {
+/** What an agent on a host tells of itself. */
+export async function statusOf(
+  ground: ServiceGround,
+  host: ServiceHost,
+  name = host.replace("agent", "agent-"),
+): Promise<AgentStatus> {
   const folder = `${ground.folder}/run-${host}`;
-  for await (const { name } of Deno.readDir(folder)) {
-    if (!name.endsWith(".sock")) continue;
-    const status = await askStatus(`${folder}/${name}`).catch(() => undefined);
-    if (status?.mode === "agent") return status;
+  for (const entry of Deno.readDirSync(folder)) {
+    if (!entry.name.startsWith(`agent-${name}-`) || !entry.name.endsWith(".sock")) continue;
+    const status = await askStatus(`${folder}/${entry.name}`);
+    if (status.mode === "agent") return status;
   }
-  throw new Error(`No agent answers on ${host}`);
+  throw new Error(`No agent ${name} answers on ${host}`);
 }
 
 /** Waits until the agent's resolver is asked for names on a host. */
-export async function untilNamed(ground: ServiceGround, host: ServiceHost): Promise<void> {
+export async function untilNamed(ground: ServiceGround, host: ServiceHost, name?: string): Promise<void> {
   await eventually(async () => {
-    const { detail = "", state } = (await statusOf(ground, host)).parts.dns!;
+    const { detail = "", state } = (await statusOf(ground, host, name)).parts.dns!;
     return state === "on" && / at \S.*asked by (systemd|Network|resolv)/.test(detail);
   }, { timeout: 20_000, interval: 50 });
 }

@@ -44,7 +44,9 @@ export class NetworkJournal implements AsyncDisposable {
       throw new GinnelError(
         "ERR_NETWORK_IN_USE",
         `Cannot set up interface ${interfaceName}: another process is using it`,
-        { hint: "Stop that process, or give this one another tunnel.interface" },
+        {
+          hint: "Stop that process, or give this one another interface: services.interface, tunnel.interface",
+        },
       );
     }
     try {

@@ -226,25 +226,25 @@ interface RouteView {
 
 /** What is in the way of the virtual addresses, and which would be free. */
 function conflictOf({ ipv4, ipv6 }: ServiceNetwork, options: RouteView): GinnelError | undefined {
-  for (const pool of [ipv4, ipv6]) {
+  const found = [ipv4, ipv6].flatMap((pool) => {
     const route = poolConflict(pool, options);
-    if (route === undefined) continue;
+    return route === undefined ? [] : [{ pool, route, free: freePool(pool, options) }];
+  });
+  if (found.length === 0) return undefined;
+  const uses = found.map(({ pool, route }) => {
     const place = deviceOf(route) === undefined ? "this machine" : `interface ${deviceOf(route)}`;
-    const free = freePool(pool, options);
-    const key = `ipv${pool.version}`;
-    return new GinnelError(
-      "ERR_CAPTURE_CONFLICT",
-      `The services' virtual addresses ${formatPrefix(pool)} are in use: ${place} has the ${
-        route.type === "local" ? "address" : "route"
-      } ${formatPrefix(route.prefix)}`,
-      {
-        hint: free === undefined
-          ? `Set "services": {"${key}": …} in the agent's config to a prefix that is free here`
-          : `Set "services": {"${key}": "${formatPrefix(free)}"} in the agent's config: that is free here`,
-      },
-    );
-  }
-  return undefined;
+    const what = route.type === "local" ? "address" : "route";
+    return `${formatPrefix(pool)} are in use: ${place} has the ${what} ${formatPrefix(route.prefix)}`;
+  });
+  const isFree = found.every(({ free }) => free !== undefined);
+  const settings = found.map(({ pool, free }) =>
+    `"ipv${pool.version}": ${free === undefined ? "…" : `"${formatPrefix(free)}"`}`
+  );
+  return new GinnelError("ERR_CAPTURE_CONFLICT", `The services' virtual addresses ${uses.join("; ")}`, {
+    hint: `Set "services": {${settings.join(", ")}} in the agent's config${
+      isFree ? ": that is free here" : " to a prefix that is free here"
+    }`,
+  });
 }
 
 function halve(prefix: IpPrefix): IpPrefix[] {
