@@ -7,6 +7,7 @@ import type { Config } from "../config/parse_config.ts";
 import { ServiceManager } from "../modes/service/installation.ts";
 import type { CommandIo } from "./ca.ts";
 import { type CommandSpec, execute, EXIT, type Flags, requireFlag, UsageError } from "./command.ts";
+import { ownFile } from "./own_program.ts";
 
 const HELP = `Usage: ginnel service install --config FILE [--now] [--program FILE] [--root DIR]
        ginnel service uninstall [--mode MODE] [--purge] [--root DIR]
@@ -22,7 +23,8 @@ show       prints the unit
 
   --config FILE   the node's config file
   --now           start the node, now and at every boot
-  --program FILE  the program the unit starts; default this one, or /usr/local/bin/ginnel
+  --program FILE  the program the unit starts; default this one, or /usr/local/bin/ginnel where it runs from
+                  source or lies in a home or temporary folder, which the unit cannot see
   --mode MODE     agent, connector, relay or controller; default the one that is installed
   --purge         remove a relay's or controller's folder too
   --root DIR      work on the system below DIR, which does not run
@@ -32,6 +34,12 @@ Exit codes: 0 done, 1 failed, 2 wrong command line or config.
 
 const MODES = ["agent", "connector", "relay", "controller"] as const;
 const DEFAULT_PROGRAM = "/usr/local/bin/ginnel";
+
+/** systemd would read blanks, quotes, % and $ in its own way. */
+const PLAIN_PATH = /^\/[A-Za-z0-9._/+-]+$/;
+
+/** The units have neither homes nor the machine's temporary files. */
+const HIDDEN_FROM_UNITS = /^\/(?:home|root|run\/user|tmp|var\/tmp)\//;
 
 const COMMANDS: Readonly<Record<string, Omit<CommandSpec, "name" | "help">>> = {
   install: { flags: { config: "text", now: "switch", program: "text", root: "text" }, run: install },
@@ -100,25 +108,22 @@ function managerOf({ root = "/" }: Flags): ServiceManager {
   return new ServiceManager(root);
 }
 
-/** The program for the unit. A packed one cannot know where its file is. */
+/** The program for the unit: the one that is asked for, else this one where a unit can start it. */
 async function programOf({ program }: Flags): Promise<string> {
-  const wanted = typeof program === "string"
-    ? program
-    : Deno.build.standalone
-    ? Deno.execPath()
-    : DEFAULT_PROGRAM;
-  // systemd would read blanks, quotes, % and $ in its own way.
-  if (!/^\/[A-Za-z0-9._/+-]+$/.test(wanted)) {
-    throw new UsageError(`--program ${wanted} is no plain absolute path`);
+  if (typeof program === "string") {
+    if (PLAIN_PATH.test(program)) return program;
+    throw new UsageError(`--program ${program} is no plain absolute path`);
   }
-  if (typeof program === "string") return wanted;
+  const own = ownFile();
+  if (own !== undefined && PLAIN_PATH.test(own) && !HIDDEN_FROM_UNITS.test(own)) return own;
   try {
-    await Deno.stat(wanted);
+    await Deno.stat(DEFAULT_PROGRAM);
   } catch (cause) {
-    throw new GinnelError("ERR_SERVICE_PROGRAM", `There is no ${wanted}`, {
+    const where = own === undefined ? "" : `: no unit can start ${own}`;
+    throw new GinnelError("ERR_SERVICE_PROGRAM", `There is no ${DEFAULT_PROGRAM}${where}`, {
       cause,
       hint: "Copy the program there, or give --program FILE",
     });
   }
-  return wanted;
+  return DEFAULT_PROGRAM;
 }

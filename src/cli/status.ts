@@ -74,7 +74,7 @@ async function askOneOf(sockets: readonly string[]): Promise<AnyStatus> {
   const [first, ...others] = answers.values();
   if (others.length > 0) {
     const list = [...answers].map(([socket, { identity }]) => `\n  ${socket}  ${identity.id}`).join("");
-    throw new UsageError(`Several nodes run here; name one with --socket:${list}\n`);
+    throw new UsageError(`Several nodes run here:${list}\nName one with --socket`);
   }
   if (first !== undefined) return first;
   throw denied ?? new GinnelError("ERR_NOT_RUNNING", "No agent or connector of yours runs here", {

@@ -71,12 +71,15 @@ testNeeding(
         NODE_OPTIONS: "--require=evil",
         IP_LIB_DIR: place.home,
         GINNEL_LIBRARY: `${place.home}/evil.so`,
+        GINNEL_PROGRAM: `${place.home}/evil`,
         XDG_RUNTIME_DIR: "/run/user/65534",
       },
     });
     const environment = JSON.parse(stdout);
     assert.match(environment.GINNEL_LIBRARY, /^\/proc\/self\/fd\/\d+$/);
+    assert.equal(environment.GINNEL_PROGRAM, place.file);
     delete environment.GINNEL_LIBRARY;
+    delete environment.GINNEL_PROGRAM;
     assert.deepEqual(environment, {
       PATH: SAFE_PATH,
       HOME: place.home,

@@ -21,12 +21,18 @@ export interface DemoNetwork {
   readonly relayConfig: string;
   readonly connectorConfig: string;
   readonly agentConfig: string;
+  /** Unix socket at which the agent tells how it is. */
+  readonly control: string;
   /** Unix socket on which the demo service is to listen. */
   readonly socket: string;
 }
 
 /** The demo's service. */
 export const DEMO_SERVICE = "hello";
+
+/** Its name, and the port at which it appears on a user's machine without a privilege. */
+export const DEMO_NAME = `${DEMO_SERVICE}.ginnel.internal`;
+export const DEMO_HIGH_PORT = 8080;
 
 /** The interface of the demo's tunnel, on both of its ends. */
 export const DEMO_TUNNEL_INTERFACE = "ginnel0";
@@ -42,6 +48,10 @@ const POLICY =
   `# The demo's policy: alice may reach "hello", the connector "laptop" may offer it, and nothing else is allowed.
 services:
   - name: ${DEMO_SERVICE}
+    intercept:
+      addresses: [${DEMO_NAME}]
+      portRanges: [{ low: 80, high: 80 }, { low: ${DEMO_HIGH_PORT}, high: ${DEMO_HIGH_PORT} }]
+      protocols: [tcp]
 servicePolicies:
   - { name: alice-reaches-hello, type: Dial, identityRoles: ["@agent/alice"], serviceRoles: ["@${DEMO_SERVICE}"], semantic: AnyOf }
   - { name: laptop-offers-hello, type: Bind, identityRoles: ["@connector/laptop"], serviceRoles: ["@${DEMO_SERVICE}"], semantic: AnyOf }
@@ -66,11 +76,12 @@ export async function writeDemoNetwork(folder: string, ports: DemoPorts): Promis
     await writeSecretFile(join(folder, `${name}.json`), text);
   }
   await Deno.writeTextFile(join(folder, "policy.yaml"), POLICY);
-  const socket = join(folder, "hello.sock");
+  const socket = join(folder, "hello.sock"), control = join(folder, "agent.sock");
   const relays = [{ name: "relay-1", address: `127.0.0.1:${ports.relay}` }];
   const relay = `127.0.0.1:${ports.relay}`;
   return {
     socket,
+    control,
     relayConfig: await writeConfig(folder, "relay", {
       mode: "relay",
       identity: "relay-1.json",
@@ -85,13 +96,18 @@ export async function writeDemoNetwork(folder: string, ports: DemoPorts): Promis
       identity: "laptop.json",
       relays,
       services: [{ name: DEMO_SERVICE, upstream: `unix:${socket}` }],
+      // In the usual place it would stand among the machine's own nodes.
+      control: null,
     }),
     agentConfig: await writeConfig(folder, "agent", {
       mode: "agent",
       identity: "alice.json",
       relays,
-      forwards: [{ listen: `127.0.0.1:${ports.forward}`, service: DEMO_SERVICE }],
+      forwards: [{ listen: `127.0.0.1:${ports.forward}`, service: DEMO_SERVICE, port: 80 }],
       socks5: `127.0.0.1:${ports.socks5}`,
+      // Whoever runs this, the machine's own network stays as it is.
+      services: { capture: false, autoForward: true },
+      control: `unix:${control}`,
     }),
   };
 }
@@ -107,9 +123,10 @@ export interface TunnelAddresses {
 /** Paths of what the tunnel needs. */
 export interface TunnelNetwork {
   readonly relayConfig: string;
+  readonly connectorConfig: string;
   readonly agentConfig: string;
   /** Where each node keeps what it has set up: on one file system they must not share it. */
-  readonly stateFolders: { readonly relay: string; readonly agent: string };
+  readonly stateFolders: { readonly relay: string; readonly service: string; readonly agent: string };
 }
 
 /** Adds the files of a tunnel to those of a demo network, whose identities it uses. */
@@ -118,9 +135,14 @@ export async function writeTunnelNetwork(
   addresses: TunnelAddresses,
 ): Promise<TunnelNetwork> {
   await Deno.writeTextFile(join(folder, "egress.yaml"), egressPolicy(addresses));
-  const stateFolders = { relay: join(folder, "relay-state"), agent: join(folder, "agent-state") };
+  const stateFolders = {
+    relay: join(folder, "relay-state"),
+    service: join(folder, "service-state"),
+    agent: join(folder, "agent-state"),
+  };
   for (const path of Object.values(stateFolders)) await Deno.mkdir(path, { mode: 0o700 });
   const address = `${addresses.relay}:4433`;
+  const relays = [{ name: "relay-1", address }];
   return {
     stateFolders,
     relayConfig: await writeConfig(folder, "tunnel-relay", {
@@ -135,11 +157,19 @@ export async function writeTunnelNetwork(
       tunnel: { interface: DEMO_TUNNEL_INTERFACE, ipv6: null, policy: ["egress.yaml"] },
       drainSeconds: 0,
     }),
+    connectorConfig: await writeConfig(folder, "tunnel-connector", {
+      mode: "connector",
+      identity: "laptop.json",
+      relays,
+      services: [{ name: DEMO_SERVICE, upstream: "tcp://127.0.0.1:80" }],
+    }),
     agentConfig: await writeConfig(folder, "tunnel-agent", {
       mode: "agent",
       identity: "alice.json",
-      relays: [{ name: "relay-1", address }],
+      relays,
       tunnel: { interface: DEMO_TUNNEL_INTERFACE },
+      // The namespace's resolv.conf names the agent's resolver already.
+      services: { capture: true, dns: "serve" },
     }),
   };
 }

@@ -3,7 +3,7 @@
  * its standard input does, and so also when this process is killed.
  */
 
-import { fileURLToPath } from "node:url";
+import { ownCommand } from "../own_program.ts";
 
 /** What to start, and where. */
 export interface DemoProcessOptions {
@@ -49,21 +49,6 @@ export class DemoProcess implements AsyncDisposable {
     return errors.join("\n");
   }
 }
-
-/** How this process was started: from source, from the packed file, or as a compiled one. */
-function ownCommand(): string[] {
-  if (Deno.build.standalone) return [Deno.execPath()];
-  const program = fileURLToPath(Deno.mainModule);
-  const isPacked = program.endsWith(".mjs");
-  return [Deno.execPath(), "run", "--quiet", ...(isPacked ? PACKED_FLAGS : ["--allow-all"]), program];
-}
-
-/** What the self-extracting file gives its runtime (compile.sh, src/cli/selfextract/pack.ts). */
-const PACKED_FLAGS = [
-  ...["--no-prompt", "--unstable-net", "--allow-net", "--allow-read", "--allow-write", "--allow-env"],
-  ...["--allow-sys", "--allow-ffi", "--allow-run=ip,nft,nmcli,resolvectl"],
-  ...["--no-config", "--no-lock", "--no-remote", "--no-npm"],
-];
 
 async function readLines(
   stream: ReadableStream<Uint8Array<ArrayBuffer>>,

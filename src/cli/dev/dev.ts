@@ -1,6 +1,6 @@
 /**
- * `ginnel dev`: a whole network on one machine to try it out. Leaves nothing behind; only the part that shows an IP
- * tunnel needs a privilege.
+ * `ginnel dev`: a whole network on one machine to try it out. Leaves nothing behind; only the part that shows a service
+ * by its name, and an IP tunnel, needs a privilege.
  */
 
 import { sleep, withSignal } from "../../base/async.ts";
@@ -16,13 +16,15 @@ import { DEMO_SERVICE, type DemoNetwork, type DemoPorts, writeDemoNetwork } from
 import { Milestones } from "./milestones.ts";
 import { type DemoService, startDemoService } from "./demo_service.ts";
 import { runInside } from "./inside.ts";
+import { showOwnAddress } from "./own_address.ts";
 import { makeHosts, TunnelDemo, type TunnelDemoOptions } from "./tunnel_demo.ts";
 
 const HELP = `Usage: ginnel dev [--once]
 
 Runs a demo network on this machine: a service that listens only on a unix socket, a connector beside it, a
-relay and an agent. Makes one request through all of them and says how it went. As root it shows an IP tunnel
-too, in network namespaces of its own. Ctrl-C stops everything.
+relay and an agent. Makes requests through all of them, says how they went, and prints the agent's status. As
+root it shows a service by its name and an IP tunnel too, in network namespaces of its own. Ctrl-C stops
+everything.
 
 Flags:
   --once   stop after the first requests; exit code 0 if they worked, 1 if not
@@ -99,9 +101,11 @@ async function runDemo(folder: DemoFolder, { io, isOnce, signal }: DemoOptions):
     io.stdout("\nWaiting for connector and agent to find the relay...\n");
     await withSignal(connected.reached(CONNECT_TIMEOUT_MS), signal);
     const worked = await firstRequest(ports.forward, { io, signal });
+    const own = await showOwnAddress(network.control, { io, signal });
     const tunnel = await showTunnel(parts, { folder, io, log, signal });
-    if (isOnce) return worked && tunnel.worked ? EXIT.done : EXIT.failed;
-    const hints = `  curl http://127.0.0.1:${ports.forward}/\n${tunnel.hint}`;
+    if (isOnce) return worked && own !== undefined && tunnel.worked ? EXIT.done : EXIT.failed;
+    const urls = [`http://127.0.0.1:${ports.forward}/`, ...(own === undefined ? [] : [own])];
+    const hints = urls.map((url) => `  curl ${url}\n`).join("") + tunnel.hint;
     io.stdout(`\nTry it:\n\n${hints}\nCtrl-C stops everything.\n`);
     await withSignal(new Promise<never>(() => {}), signal);
     return EXIT.done;
@@ -111,7 +115,7 @@ async function runDemo(folder: DemoFolder, { io, isOnce, signal }: DemoOptions):
   }
 }
 
-/** Shows an IP tunnel where this machine can; `parts` end it. */
+/** Shows service and tunnel in namespaces where this machine can; `parts` end it. */
 async function showTunnel(
   parts: AsyncDisposableStack,
   options: TunnelDemoOptions,

@@ -1,6 +1,6 @@
 /**
- * The demo's IP tunnel: a relay, an agent and an internet in network namespaces of their own, one request that the
- * egress policy allows and one that it refuses.
+ * The part of the demo that needs root: a relay, an agent, a connector and an internet in network namespaces of their
+ * own. Shows a service by its name; and an IP tunnel, by a request that the egress policy allows and one that it refuses.
  */
 
 import { sleep, withSignal } from "../../base/async.ts";
@@ -9,7 +9,13 @@ import { probeIp, probeNft, probeTun } from "../../modes/doctor/probe_tunnel.ts"
 import type { CommandIo } from "../ca.ts";
 import type { DemoFolder } from "./demo_folder.ts";
 import { DEMO_ADDRESSES, DemoHosts } from "./demo_hosts.ts";
-import { DEMO_TUNNEL_AUDIT, DEMO_TUNNEL_INTERFACE, writeTunnelNetwork } from "./demo_network.ts";
+import {
+  DEMO_NAME,
+  DEMO_SERVICE,
+  DEMO_TUNNEL_AUDIT,
+  DEMO_TUNNEL_INTERFACE,
+  writeTunnelNetwork,
+} from "./demo_network.ts";
 import { DemoProcess } from "./demo_process.ts";
 import type { Answer } from "./inside.ts";
 import { Milestones } from "./milestones.ts";
@@ -22,8 +28,11 @@ const AUDIT_TIMEOUT_MS = 3_000;
 
 const WEB = `http://${DEMO_ADDRESSES.web}/`;
 const FORBIDDEN = `http://${DEMO_ADDRESSES.forbidden}/`;
+const NAMED = `http://${DEMO_NAME}/`;
 
-/** What the demo's tunnel works with. */
+const LEFT_OUT = "Services by name and the IP tunnel are left out";
+
+/** What this part works with. */
 export interface TunnelDemoOptions {
   readonly folder: DemoFolder;
   readonly io: CommandIo;
@@ -39,10 +48,10 @@ export async function makeHosts(folder: DemoFolder, io: CommandIo): Promise<Demo
     if (missing === undefined) return await DemoHosts.create(folder.name);
   } catch (error) {
     if (!(error instanceof GinnelError)) throw error;
-    io.stdout(`\nThe IP tunnel is left out: no network namespaces can be made here: ${error.message}\n`);
+    io.stdout(`\n${LEFT_OUT}: no network namespaces can be made here: ${error.message}\n`);
     return undefined;
   }
-  io.stdout(`\nThe IP tunnel is left out: ${missing}.\n`);
+  io.stdout(`\n${LEFT_OUT}: ${missing}.\n`);
   return undefined;
 }
 
@@ -69,8 +78,49 @@ export class TunnelDemo implements AsyncDisposable {
     }
   }
 
-  /** Makes both requests and prints how they went; returns whether they went as they should. */
+  /** Shows service and tunnel and prints how that went; returns whether it went as it should. */
   async show(): Promise<boolean> {
+    const named = await this.#showName();
+    return await this.#showTunnel() && named;
+  }
+
+  /** Asks the service by its name, as any program does, and pings it. */
+  async #showName(): Promise<boolean> {
+    const { io, signal } = this.#options;
+    const { resolver } = DEMO_ADDRESSES;
+    const [agentHost, serviceHost] = (["agent", "service"] as const).map((host) =>
+      this.#hosts.namespace(host)
+    );
+    io.stdout(`
+A service by its name, in network namespaces of its own:
+
+  ${serviceHost}    identity connector/laptop offers "${DEMO_SERVICE}", a web server on its 127.0.0.1:80
+  ${agentHost}      identity agent/alice, no config for "${DEMO_SERVICE}"; programs ask its agent for names, at ${resolver}
+
+Making a request to ${NAMED}...
+`);
+    const asked = await this.#ask(NAMED);
+    if (asked.text === undefined) {
+      io.stderr(`It did not work: ${asked.fault}. The log named above says why.\n`);
+      return false;
+    }
+    io.stdout(`It worked, in ${asked.milliseconds.toFixed(1)} ms. The service said: ${asked.text}`);
+    const { code, stdout, stderr } = await this.#hosts.run("agent", PING, signal);
+    signal.throwIfAborted();
+    const [, address, time] = /\(([0-9a-f.:]+)\).* = [\d.]+\/([\d.]+)\//s.exec(stdout) ?? [];
+    if (code === 0 && time !== undefined) {
+      io.stdout(`ping ${DEMO_NAME} (${address}): the connector answers, in ${time} ms on average.\n`);
+    } else if (/No such file|not found/.test(stderr)) {
+      io.stdout("ping is left out: it is not installed.\n");
+    } else {
+      io.stderr(`ping ${DEMO_NAME} did not work: ${(stderr || stdout).trim()}\n`);
+      return false;
+    }
+    return true;
+  }
+
+  /** Makes both requests through the tunnel. */
+  async #showTunnel(): Promise<boolean> {
     const { io } = this.#options;
     const [address = "no address"] = await this.#hosts.addressesOf("agent", DEMO_TUNNEL_INTERFACE);
     io.stdout(this.#describe(address));
@@ -98,7 +148,13 @@ export class TunnelDemo implements AsyncDisposable {
   /** Lines to try. */
   get hint(): string {
     const exec = `ip netns exec ${this.#hosts.namespace("agent")}`;
-    return `  ${exec} curl ${WEB}\n  ${exec} ping -c 4 ${DEMO_ADDRESSES.web}\n`;
+    const lines = [
+      `curl ${NAMED}`,
+      `ping -c 4 ${DEMO_NAME}`,
+      `curl ${WEB}`,
+      `ping -c 4 ${DEMO_ADDRESSES.web}`,
+    ];
+    return lines.map((line) => `  ${exec} ${line}\n`).join("");
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -108,24 +164,29 @@ export class TunnelDemo implements AsyncDisposable {
 
   async #start(): Promise<void> {
     const { folder, log } = this.#options;
-    const { relayConfig, agentConfig, stateFolders } = await writeTunnelNetwork(folder.path, DEMO_ADDRESSES);
+    const network = await writeTunnelNetwork(folder.path, DEMO_ADDRESSES);
     const { web, forbidden } = DEMO_ADDRESSES;
-    const ready = Promise.withResolvers<void>();
-    const internet = this.#run("internet", {
-      part: `web:${web},${forbidden}`,
-      onLine: (line) => line === "ready" && ready.resolve(),
-    });
-    await this.#whileRunning(internet, ready.promise);
     for (
-      const [host, config, milestone] of [
-        ["relay", relayConfig, "relay relay_started"],
-        ["agent", agentConfig, "agent tunnel_up"],
+      const [host, addresses] of [["internet", `${web},${forbidden}`], ["service", "127.0.0.1"]] as const
+    ) {
+      const ready = Promise.withResolvers<void>();
+      const server = this.#run(host, {
+        part: `web:${addresses}`,
+        onLine: (line) => line === "ready" && ready.resolve(),
+      });
+      await this.#whileRunning(server, ready.promise);
+    }
+    for (
+      const [host, config, milestones] of [
+        ["relay", network.relayConfig, ["relay relay_started"]],
+        ["service", network.connectorConfig, ["connector service_bound"]],
+        ["agent", network.agentConfig, ["agent tunnel_up", "agent capture_up"]],
       ] as const
     ) {
-      const reached = new Milestones([milestone]);
+      const reached = new Milestones(milestones);
       const node = this.#run(host, {
         part: `node:${config}`,
-        env: { RUNTIME_DIRECTORY: stateFolders[host] },
+        env: { RUNTIME_DIRECTORY: network.stateFolders[host] },
         onLine: (line) => {
           log(`${line}\n`);
           reached.see(line);
@@ -195,6 +256,9 @@ An IP tunnel, in network namespaces of its own:
 `;
   }
 }
+
+/** Three echoes, without a look at names backwards. */
+const PING = ["ping", "-n", "-c", "3", "-i", "0.2", "-W", "2", DEMO_NAME];
 
 /** What keeps this machine from showing a tunnel, in one line; undefined: nothing that can be known before. */
 async function missingForTunnel(): Promise<string | undefined> {

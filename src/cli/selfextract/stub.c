@@ -12,7 +12,7 @@
  *              | size of the arguments u64 | count of entries u64 | "GINNELX1"
  *
  * The first entry is the runtime, which is executed; the second the program it is given; the third a shared library
- * that the program opens, where the variable GINNEL_LIBRARY says.
+ * that the program opens, where the variable GINNEL_LIBRARY says; GINNEL_PROGRAM says where this file itself is.
  *
  * A capability that `setcap` gave to this file is handed on to the runtime.
  */
@@ -385,7 +385,7 @@ static void clean_environment(void) {
 int main(int argc, char **argv) {
   static struct payload payload;
   static char path[PATH_MAX], runtime[PATH_MAX + NAME_SIZE + 1], program[PATH_MAX + NAME_SIZE + 1];
-  static char library[PATH_MAX + NAME_SIZE + 1], state[PATH_MAX + 8] = "/proc/none";
+  static char library[PATH_MAX + NAME_SIZE + 1], state[PATH_MAX + 8] = "/proc/none", itself[PATH_MAX];
   int privileged = getauxval(AT_SECURE) != 0;
   if (privileged && !pass_capabilities_on())
     die("refuses to run with the rights of another user or file: setcap may give it cap_net_admin, "
@@ -416,6 +416,8 @@ int main(int argc, char **argv) {
   /* The runtime keeps compiled code beside itself, and looks neither for updates nor for settings of others. */
   setenv("DENO_DIR", state, 1);
   setenv("GINNEL_LIBRARY", library, 1);
+  if (readlink("/proc/self/exe", itself, sizeof itself - 1) > 0) setenv("GINNEL_PROGRAM", itself, 1);
+  else unsetenv("GINNEL_PROGRAM");
   setenv("DENO_NO_UPDATE_CHECK", "1", 1);
   setenv("DENO_NO_PACKAGE_JSON", "1", 1);
   become(runtime, arguments, count);

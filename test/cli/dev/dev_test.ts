@@ -3,6 +3,7 @@
  */
 
 import assert from "node:assert/strict";
+import { pathExists } from "../../../src/base/paths.ts";
 import { eventually } from "../../support/eventually.ts";
 import { ManagedProcess, runCommand } from "../../support/processes.ts";
 import { needsTool, needsTun, testNeeding } from "../../support/require_tool.ts";
@@ -10,6 +11,8 @@ import { needsTool, needsTun, testNeeding } from "../../support/require_tool.ts"
 const MAIN = new URL("../../../main.ts", import.meta.url).pathname;
 const IP = needsTool("ip");
 const SETPRIV = needsTool("setpriv", { install: "part of every Linux system" });
+const NETNS_SETTINGS = "/etc/netns";
+const OWN_ADDRESS = /Asked at http:\/\/127\.10\d\.\d+\.\d+:8080\/, it said: Hello/;
 const TUNNEL = [needsTun(), needsTool("nft")];
 
 /** How to start a demo. */
@@ -45,7 +48,11 @@ class Demo implements AsyncDisposable {
   /** What is there of it. */
   async left(): Promise<string[]> {
     const folders = [...Deno.readDirSync(this.#folder)].map(({ name }) => name);
-    return [...folders, ...await namespacesOf(this.name)];
+    const settings = await Array.fromAsync(
+      await pathExists(NETNS_SETTINGS) ? Deno.readDir(NETNS_SETTINGS) : [],
+    );
+    const ours = settings.map(({ name }) => name).filter((name) => name.startsWith(this.name));
+    return [...folders, ...ours, ...await namespacesOf(this.name)];
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -66,27 +73,55 @@ async function namespacesOf(name: string): Promise<string[]> {
   );
 }
 
-testNeeding(TUNNEL, "dev --once shows a service and a tunnel, and leaves nothing behind", async () => {
-  await using place = await emptyFolder();
-  await using demo = new Demo(["--once"], place);
-  const { code } = await demo.process.ended;
-  assert.equal(code, 0, demo.text);
-  assert.match(demo.text, /It worked, in [\d.]+ ms\. The service said: Hello/);
-  assert.match(demo.text, /-agent +10\.100\.0\.2 on ginnel0/);
-  assert.match(demo.text, /The internet said: Hello from 198\.51\.100\.10\. You come from 203\.0\.113\.2\./);
-  assert.match(demo.text, /Allowed by the egress rule "web"/);
-  assert.match(demo.text, /198\.51\.100\.20\/ is out of reach: refused by the egress rule "not-this-one"/);
-  assert.deepEqual(await demo.left(), []);
-});
+testNeeding(
+  TUNNEL,
+  "dev --once shows a service, by its name too, and a tunnel, and leaves nothing behind",
+  async () => {
+    await using place = await emptyFolder();
+    await using demo = new Demo(["--once"], place);
+    const { code } = await demo.process.ended;
+    assert.equal(code, 0, demo.text);
+    assert.match(demo.text, /It worked, in [\d.]+ ms\. The service said: Hello/);
+    assert.match(demo.text, OWN_ADDRESS);
+    assert.match(
+      demo.text,
+      /^ +hello +hello\.ginnel\.internal +127\.10\d\.\d+\.\d+ +tcp 80,8080 +relay-1 > laptop/m,
+    );
+    assert.match(
+      demo.text,
+      /to http:\/\/hello\.ginnel\.internal\/\.\.\.\nIt worked, .* said: Hello from 127\.0\.0\.1\./,
+    );
+    assert.match(
+      demo.text,
+      /^ping (?:hello\.ginnel\.internal \([0-9a-f.:]+\): the connector answers|is left out)/m,
+    );
+    assert.match(demo.text, /-agent +10\.100\.0\.2 on ginnel0/);
+    assert.match(
+      demo.text,
+      /The internet said: Hello from 198\.51\.100\.10\. You come from 203\.0\.113\.2\./,
+    );
+    assert.match(demo.text, /Allowed by the egress rule "web"/);
+    assert.match(demo.text, /198\.51\.100\.20\/ is out of reach: refused by the egress rule "not-this-one"/);
+    assert.deepEqual(await demo.left(), []);
+  },
+);
 
 testNeeding(TUNNEL, "dev gives lines to try that work, and Ctrl-C ends it with nothing left", async () => {
   await using place = await emptyFolder();
   await using demo = new Demo([], place);
-  const [, line] = await demo.process.waitForLine(/^ +(ip netns exec .* curl .*)$/, { timeoutMs: 60_000 });
-  await demo.process.waitForLine(/Ctrl-C stops everything/);
-  assert.match(await runCommand(line!.split(" ")), /Hello from 198\.51\.100\.10/);
+  await demo.process.waitForLine(/Ctrl-C stops everything/, { timeoutMs: 60_000 });
+  const lines = demo.process.lines.filter((line) =>
+    / (?:curl|ping) /.test(line) && !line.includes("ping -c")
+  );
+  const answers = await Promise.all(lines.map((line) => runCommand(line.trim().split(" "))));
+  assert.deepEqual(answers.map((answer) => /^Hello from (?:a service|127|198)/.exec(answer)?.[0]), [
+    "Hello from a service",
+    "Hello from a service",
+    "Hello from 127",
+    "Hello from 198",
+  ]);
   const namespaces = await namespacesOf(demo.name);
-  assert.equal(namespaces.length, 3);
+  assert.equal(namespaces.length, 4);
   // A terminal sends it to all of them.
   for (const namespace of namespaces) {
     const pids = (await runCommand([IP.path, "netns", "pids", namespace])).split("\n").filter(Boolean);
@@ -124,7 +159,7 @@ testNeeding(
     await killed.process.waitForLine(/Ctrl-C stops everything/, { timeoutMs: 60_000 });
     killed.process.signal("SIGKILL");
     await killed.process.ended;
-    assert.equal((await killed.left()).length, 4);
+    assert.equal((await killed.left()).length, 6);
     // Its nodes go by themselves.
     const pids = () => runCommand([IP.path, "netns", "pids", `${killed.name}-relay`]);
     await eventually(async () => await pids() === "", { timeout: 20_000, interval: 50 });
@@ -132,7 +167,7 @@ testNeeding(
     await using next = new Demo(["--once"], place);
     assert.equal((await next.process.ended).code, 0, next.text);
     assert.deepEqual(await killed.left(), []);
-    assert.equal((await namespacesOf(living.name)).length, 3);
+    assert.equal((await namespacesOf(living.name)).length, 4);
     assert.match(
       await runCommand(living.text.match(/ip netns exec .* curl .*/)![0].split(" ")),
       /Hello from/,
@@ -150,7 +185,7 @@ testNeeding(
     assert.equal((await demo.process.ended).code, 0, demo.text);
     assert.match(
       demo.text,
-      /^The IP tunnel is left out: no network namespaces can be made here: ip netns add/m,
+      /^Services by name and the IP tunnel are left out: no network namespaces can be made here: ip netns add/m,
     );
     assert.deepEqual(await demo.left(), []);
   },
@@ -165,10 +200,11 @@ Deno.test("without what a tunnel needs, dev says what is missing in one line and
   const { code } = await demo.process.ended;
   assert.equal(code, 0, demo.text);
   assert.match(demo.text, /It worked, in [\d.]+ ms\. The service said: Hello/);
+  assert.match(demo.text, OWN_ADDRESS);
   const lines = demo.process.lines.filter((line) => line.includes("tunnel"));
   assert.equal(lines.length, 1, demo.text);
   const reason = Deno.uid() === 0 ? /Cannot run nft: it is not there.*Install nftables/ : /it needs root/;
-  assert.match(lines[0]!, /^The IP tunnel is left out: /);
+  assert.match(lines[0]!, /^Services by name and the IP tunnel are left out: /);
   assert.match(lines[0]!, reason);
   assert.deepEqual(await demo.left(), []);
 });
