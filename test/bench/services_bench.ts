@@ -93,10 +93,14 @@ export class ServicesBench implements AsyncDisposable {
     return this.#target("agent1", this.#ground.hosts.host("conn1").address, PORTS[service]);
   }
 
+  /** The processes by name, for profilers too; the relay's holds the controller as well. */
+  get nodes(): ReadonlyMap<string, ManagedProcess> {
+    return new Map([["relay", this.#ground.controller.process], ...this.#nodes]);
+  }
+
   /** CPU seconds of each node since its start. */
   cpuSeconds(): Record<string, number> {
-    const nodes = [["relay", this.#ground.controller.process] as const, ...this.#nodes];
-    return Object.fromEntries(nodes.map(([name, node]) => [name, node.usage().cpuSeconds]));
+    return Object.fromEntries([...this.nodes].map(([name, node]) => [name, node.usage().cpuSeconds]));
   }
 
   /** What every node logged last. */

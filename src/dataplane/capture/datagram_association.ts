@@ -21,7 +21,9 @@ export class DatagramAssociation extends FlowEntry {
   /** Why there is none; later packets are told the same until {@linkcode forgetAt}. */
   refusal: CaptureRefusal | undefined;
   forgetAt = Infinity;
-  /** When a packet last came from the program. */
+  /** Whether a packet came from the program since the last sweep. */
+  wasUsed = false;
+  /** When one had come, as of the last sweep. */
   usedAt: number;
   /** Until when packets are dropped at once where the flow takes none. */
   stalledUntil = 0;

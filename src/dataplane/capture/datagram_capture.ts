@@ -72,12 +72,12 @@ export class DatagramCapture {
 
   /** Takes a UDP packet or an echo request from the device. */
   take(packet: LocatedPacket): Taken {
-    const { addresses, writer, now } = this.#options;
+    const { addresses, writer } = this.#options;
     if (addresses.goesToResolver(packet.view)) return this.#toResolver(packet);
     const association = this.#table.find(packet.view);
     if (association === undefined) return this.#open(packet);
     const { flow, refusal } = association;
-    association.usedAt = now();
+    association.wasUsed = true;
     if (flow !== undefined) {
       return flow.send(packet.bytes as Uint8Array<ArrayBuffer>, payloadStart(packet), packet.end)
         ? "taken"
@@ -106,6 +106,9 @@ export class DatagramCapture {
   sweep(): void {
     const now = this.#options.now();
     for (const association of this.#table) {
+      // No look at the clock for each packet.
+      if (association.wasUsed) association.usedAt = now;
+      association.wasUsed = false;
       const isIdlePing = association.protocol !== PROTOCOL_UDP && now - association.usedAt > PING_IDLE;
       if (now >= association.forgetAt || isIdlePing) this.#forget(association);
     }

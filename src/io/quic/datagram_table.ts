@@ -36,9 +36,12 @@ export class DatagramTable {
   #checking = false;
   #closed = false;
   #waiting: PromiseWithResolvers<void> | undefined;
+  /** What the transport takes, from a burst's first frame until one of it is done: to ask costs 0.5 µs. */
+  #burstSize: number | undefined;
   /** One function for all: nothing is allocated per datagram. A failure means that the datagram is lost. */
   readonly #onSettled = (): void => {
     this.#inFlight--;
+    this.#burstSize = undefined;
     if (this.#inFlight === 0) this.#full = false;
     if (this.#waiting !== undefined && this.#inFlight <= FEW_WAITING) this.wake();
   };
@@ -50,7 +53,7 @@ export class DatagramTable {
   /** Bytes of the largest frame that can be sent now; 0 where none can. */
   get maxFrameSize(): number {
     // RFC 9297 §2.1.1: none may be sent before the peer's setting allows them.
-    return this.#peerTakesThem && !this.#closed ? this.#quic.maxDatagramSize : 0;
+    return this.#peerTakesThem && !this.#closed ? this.#burstSize ?? this.#quic.maxDatagramSize : 0;
   }
 
   /** The peer's SETTINGS take datagrams. */
@@ -78,7 +81,9 @@ export class DatagramTable {
 
   /** Sends a frame, which is copied at once; false when it was dropped. */
   send(frame: Uint8Array): boolean {
-    if (frame.length > this.maxFrameSize || !this.#hasRoom()) return false;
+    const limit = this.maxFrameSize;
+    if (frame.length > limit || !this.#hasRoom()) return false;
+    this.#burstSize = limit;
     this.#inFlight++;
     if (this.#inFlight === MAX_WAITING && !this.#checking) void this.#checkFull();
     this.#quic.sendDatagram(frame).then(this.#onSettled, this.#onSettled);
