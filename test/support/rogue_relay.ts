@@ -7,18 +7,27 @@
 import type { ByteChannel } from "../../src/base/channel.ts";
 import { utf8 } from "../../src/base/bytes.ts";
 import type { ServerConnection, ServerRequest, WebTransportSession } from "../../src/dataplane/carrier.ts";
+import { bridgedSize } from "../../src/dataplane/datagram_bridge.ts";
+import { FlowDatagrams } from "../../src/dataplane/flow_datagrams.ts";
 import { splice } from "../../src/dataplane/splice.ts";
 import { loadIdentity } from "../../src/identity/identity_file.ts";
 import { listenQuic, type QuicListener } from "../../src/io/quic/listener.ts";
 import { MessageWriter, readFirstMessage, readMessages } from "../../src/modes/shared/message_channel.ts";
 import { prefixedChannel } from "../../src/modes/shared/prefixed_channel.ts";
-import { CONNECTOR_HEADER, INSTANCE_HEADER, SEALED_HEADER } from "../../src/modes/shared/relay_protocol.ts";
+import {
+  CONNECTOR_HEADER,
+  DATAGRAM_SIZE_HEADER,
+  INSTANCE_HEADER,
+  PROTOCOL_HEADER,
+  SEALED_HEADER,
+} from "../../src/modes/shared/relay_protocol.ts";
 import { encodeMessage } from "../../src/wire/control/framing.ts";
 import { controlMessageSchema, type FlowHeader, flowStatusSchema } from "../../src/wire/control/messages.ts";
 import { parseMasquePath } from "../../src/wire/masque/uri.ts";
 import { decodeJwt } from "jose";
 import { type Network, spiffeId } from "./network.ts";
 import { SILENT } from "./relay_caller.ts";
+import { RogueDatagrams } from "./rogue_datagrams.ts";
 
 /** A connector connected to the rogue. */
 export interface RogueLink {
@@ -26,6 +35,7 @@ export interface RogueLink {
   readonly uri: string;
   readonly instance: string;
   readonly session: WebTransportSession;
+  readonly datagrams: FlowDatagrams;
   readonly services: Set<string>;
 }
 
@@ -36,6 +46,8 @@ export interface RogueFlow {
   readonly header: FlowHeader;
   readonly agent: ByteChannel;
   readonly connector: ByteChannel;
+  /** Of flows of datagrams. */
+  readonly datagrams: RogueDatagrams | undefined;
 }
 
 /** What a rogue does otherwise than an honest relay. */
@@ -143,7 +155,8 @@ export class RogueRelay implements AsyncDisposable {
       case "session":
         return await this.#serveSession(request, { who, connector: path.connector });
       case "tcp":
-        return await this.#serveFlow(request, { who, service: path.host, port: path.port });
+      case "udp":
+        return await this.#serveFlow(request, { who, ...path });
     }
     await request.respond({ status: 404 }, { end: true });
   }
@@ -158,7 +171,8 @@ export class RogueRelay implements AsyncDisposable {
     const instance = request.head.headers.get(INSTANCE_HEADER) ?? "";
     const session = await request.connection.acceptWebTransport(request);
     const name = who.slice(who.lastIndexOf("/") + 1);
-    const link: RogueLink = { name, uri: who, instance, session, services: new Set() };
+    const datagrams = new FlowDatagrams(session.datagrams);
+    const link: RogueLink = { name, uri: who, instance, session, datagrams, services: new Set() };
     this.#links.set(name, link);
     const { value: control } = await session.incomingStreams()[Symbol.asyncIterator]().next();
     if (control === undefined) return;
@@ -196,28 +210,43 @@ export class RogueRelay implements AsyncDisposable {
 
   async #serveFlow(
     request: ServerRequest,
-    { who, service, port }: { readonly who: string; readonly service: string; readonly port: number },
+    { who, host: service, port, kind }: {
+      readonly who: string;
+      readonly host: string;
+      readonly port: number;
+      readonly kind: "tcp" | "udp";
+    },
   ): Promise<void> {
+    const { headers } = request.head;
+    const protocol = kind === "udp" && headers.get(PROTOCOL_HEADER) === "icmp" ? "icmp" : kind;
     const link = [...this.#links.values()].find(({ services }) => services.has(service));
     if (link === undefined) return void await request.respond({ status: 503 }, { end: true });
     const index = this.#flows++;
+    const maxDatagram = kind === "udp" ? bridgedSize(request.datagrams, link.datagrams) : undefined;
     const opened = await this.#open(link, {
       v: 1,
       kind: "flow",
       flow: String(index),
       service,
-      port,
-      protocol: "tcp",
+      ...(protocol === "icmp" ? {} : { port }),
+      protocol,
+      ...(maxDatagram === undefined ? {} : { maxDatagram }),
       caller: who,
-      sealed: request.head.headers.get(SEALED_HEADER) === "?1",
+      sealed: headers.get(SEALED_HEADER) === "?1",
     });
     if (typeof opened === "number") return void await request.respond({ status: 502 }, { end: true });
     const { uri, instance } = this.behaviour.name?.(link) ?? link;
     const agent = await request.respond({
       status: 200,
-      headers: [[CONNECTOR_HEADER, uri], [INSTANCE_HEADER, instance]],
+      headers: [[CONNECTOR_HEADER, uri], [INSTANCE_HEADER, instance], [
+        DATAGRAM_SIZE_HEADER,
+        `${maxDatagram ?? 0}`,
+      ]],
     });
-    const flow: RogueFlow = { index, header: opened.header, agent, connector: opened.channel };
+    // The id stays taken, so that flows can be spoken for that have ended.
+    const far = kind === "udp" ? opened.link.datagrams.open(Number(opened.header.flow)) : undefined;
+    const datagrams = far && new RogueDatagrams(request.datagrams, far);
+    const flow: RogueFlow = { index, header: opened.header, agent, connector: opened.channel, datagrams };
     await (this.behaviour.carry?.(flow) ?? splice(agent, opened.channel));
   }
 
@@ -225,14 +254,16 @@ export class RogueRelay implements AsyncDisposable {
   async #open(
     wanted: RogueLink,
     wish: FlowHeader,
-  ): Promise<number | { readonly channel: ByteChannel; readonly header: FlowHeader }> {
+  ): Promise<
+    number | { readonly channel: ByteChannel; readonly header: FlowHeader; readonly link: RogueLink }
+  > {
     const link = this.behaviour.lead?.(wanted, wish) ?? wanted;
     const header = this.behaviour.header?.(wish) ?? wish;
     const stream = await link.session.openStream();
     await stream.write(encodeMessage(header));
     const { message, rest } = await readFirstMessage(stream, flowStatusSchema);
     this.statuses.push(message.status);
-    if (message.status === 200) return { channel: prefixedChannel(stream, rest), header };
+    if (message.status === 200) return { channel: prefixedChannel(stream, rest), header, link };
     stream.abort();
     return message.status;
   }

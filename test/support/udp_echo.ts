@@ -6,6 +6,8 @@
 export class UdpEcho implements AsyncDisposable {
   /** Who sent each datagram, in the order they came. */
   readonly from: Deno.NetAddr[] = [];
+  /** What was in them. */
+  readonly payloads: Uint8Array[] = [];
   readonly #socket: Deno.DatagramConn;
   readonly #running: Promise<void>;
 
@@ -37,6 +39,7 @@ export class UdpEcho implements AsyncDisposable {
     try {
       for await (const [bytes, from] of this.#socket) {
         this.from.push(from as Deno.NetAddr);
+        this.payloads.push(bytes.slice());
         await this.#socket.send(bytes, from).catch(() => {});
       }
     } catch (error) {
