@@ -4,16 +4,24 @@
 
 import assert from "node:assert/strict";
 import { VERSION } from "../../src/base/version.ts";
+import type { AgentStatus } from "../../src/modes/agent/agent_status.ts";
 import { Deployment, RELAY_NAME } from "../support/deployment.ts";
 import { eventually } from "../support/eventually.ts";
 import { freePort } from "../support/free_port.ts";
-import { needsTool, needsTun, testNeeding } from "../support/require_tool.ts";
+import { needsRoot, needsTool, needsTun, testNeeding } from "../support/require_tool.ts";
+import { ServiceGround } from "../support/service_ground.ts";
+import { UPSTREAM_PORTS } from "../support/service_upstreams.ts";
 import { build, emptyFolder, NATIVE, startBare } from "./compiled_file.ts";
 
 const TOOLS = [needsTool("npm"), needsTool("gcc")];
 const QEMU = needsTool("qemu-aarch64-static");
 const EMULATOR = NATIVE === "aarch64" ? [] : [QEMU.path, "-L", "/usr/aarch64-linux-gnu"];
 const FOREIGN = NATIVE === "aarch64" ? TOOLS : [...TOOLS, needsTool("aarch64-linux-gnu-gcc"), QEMU];
+
+const UPSTREAMS = new URL("../support/service_upstreams.ts", import.meta.url).pathname;
+
+/** Sends five bytes by UDP and prints what comes back. */
+const SAY = "exec 3<>/dev/udp/$0/$1; printf hello >&3; timeout 5 head -c 5 <&3";
 
 /** Emulation makes a start take most of a minute. */
 const PATIENCE_MS = 300_000;
@@ -148,8 +156,90 @@ async function carryRequest(
 }
 
 testNeeding(
+  [...TOOLS, needsRoot(), needsTun(), needsTool("nft"), needsTool("curl"), needsTool("ping")],
+  "services appear by the compiled file: captured, named, forwarded, hosted; status and the service's unit",
+  async () => {
+    await using home = await emptyFolder();
+    const file = await native();
+    const program = ["env", `HOME=${home.path}`, file];
+    await using ground = await ServiceGround.create({ program });
+    const ports = (port: number) => [{ low: port, high: port }];
+    const web = { addresses: ["web.corp.example"], portRanges: ports(80), protocols: ["tcp"] };
+    await ground.service({
+      name: "web",
+      intercept: web,
+      host: {
+        ...{ protocol: "tcp", address: "127.0.0.1", port: UPSTREAM_PORTS.web },
+        portChecks: [{ address: `127.0.0.1:${UPSTREAM_PORTS.web}`, interval: "1s", timeout: "1s" }],
+      },
+    });
+    const echo = { addresses: ["echo.corp.example"], portRanges: ports(7), protocols: ["udp"] };
+    await ground.service({ name: "echo", intercept: echo });
+    await ground.allow("Dial");
+    await ground.allow("Bind");
+    const upstreams = ground.spawn("conn1", [Deno.execPath(), "run", "--quiet", "--allow-all", UPSTREAMS]);
+    await upstreams.waitForLine(/^ready$/);
+    const connector = await ground.startConnector("conn1", {
+      services: [{ name: "echo", upstream: `udp://127.0.0.1:${UPSTREAM_PORTS.echo}` }],
+      hosting: { allow: ["127.0.0.1"] },
+    });
+    await connector.waitForLine(/"service_bound".*"service":"web"/);
+    const [captured, forwarded] = await Promise.all([
+      ground.startAgent("agent1"),
+      ground.startAgent("agent2", { services: { capture: false, autoForward: true } }),
+    ]);
+    const statusOf = async (host: "agent1" | "agent2"): Promise<AgentStatus> => {
+      const config = `${ground.folder}/${host.replace("agent", "agent-")}.config.json`;
+      return JSON.parse(await ground.run(host, [...program, "status", "--json", "--config", config]));
+    };
+    const say = (host: string, port: number) => ["bash", "-c", SAY, host, `${port}`];
+
+    await ground.eventually("agent1", ["getent", "hosts", "web.ginnel.internal"]);
+    const curl = ["curl", "--silent", "--show-error", "--fail", "--max-time", "20"];
+    for (const name of ["web.ginnel.internal", "web.corp.example"]) {
+      const answer = await ground.eventually("agent1", [...curl, `http://${name}/get`]);
+      assert.deepEqual(JSON.parse(answer), { path: "/get", host: name });
+    }
+    await ground.eventually("agent1", ["ping", "-c", "1", "-W", "5", "echo.ginnel.internal"]);
+    assert.equal(await ground.eventually("agent1", say("echo.corp.example", 7)), "hello");
+    const { state, parts } = await statusOf("agent1");
+    assert.deepEqual([state, parts.capture?.state, parts.dns?.state], ["connected", "on", "on"]);
+
+    const { services } = await statusOf("agent2");
+    const [echoAt, webAt] = ["echo", "web"].map((wanted) =>
+      services.find(({ name }) => name === wanted)?.addresses.local ?? ""
+    );
+    assert.match(webAt!, /^127\.101\./);
+    assert.match(await ground.eventually("agent2", [...curl, `http://${webAt}/get`]), /"\/get"/);
+    assert.equal(await ground.eventually("agent2", say(echoAt!, 7)), "hello");
+    for (const node of [connector, captured, forwarded]) {
+      const lacking = node.lines.filter((line) =>
+        /"(?:level":"(?:warn|error)|network_tool_missing)"/.test(line)
+      );
+      assert.deepEqual(lacking, [], node.name);
+    }
+
+    // A unit sees neither homes nor temporary files: the file must lie elsewhere.
+    const place = "/usr/local/lib/ginnel-test";
+    await Deno.mkdir(place);
+    try {
+      await Deno.copyFile(file, `${place}/ginnel`);
+      await Deno.chmod(`${place}/ginnel`, 0o755);
+      const config = `${ground.folder}/agent-1.config.json`;
+      const shown = await startBare([`${place}/ginnel`, "service", "show", "--config", config], {
+        folder: home.path,
+        env: { HOME: home.path },
+      });
+      assert.match(shown.stdout, /^ExecStart=\/usr\/local\/lib\/ginnel-test\/ginnel run /m, shown.stderr);
+    } finally {
+      await Deno.remove(place, { recursive: true });
+    }
+  },
+);
+
+testNeeding(
   [...TOOLS, needsTun(), needsTool("nft")],
-  "dev of the packed file starts itself in network namespaces, though it may run three programs only",
+  "dev of the packed file starts itself in network namespaces, though it may run few programs only",
   async () => {
     await using home = await emptyFolder();
     await using left = await emptyFolder();
@@ -158,6 +248,7 @@ testNeeding(
       env: { HOME: home.path, TMPDIR: left.path, PATH: "/usr/sbin:/usr/bin:/sbin:/bin" },
     });
     assert.equal(code, 0, stdout + stderr);
+    assert.match(stdout, /Making a request to http:\/\/hello\.ginnel\.internal\/\.\.\.\nIt worked/);
     assert.match(stdout, /Allowed by the egress rule "web"/);
     assert.match(stdout, /refused by the egress rule "not-this-one"/);
     assert.deepEqual([...Deno.readDirSync(left.path)], []);
