@@ -13,6 +13,11 @@
 #   docker run --cap-add NET_ADMIN --device /dev/net/tun --sysctl net.ipv4.ip_forward=1 \
 #     --sysctl net.ipv6.conf.all.forwarding=1 … ginnel
 #
+# An agent that catches services for programs in its network; as root, since it changes /etc/resolv.conf
+# (config/compose.yaml has it with a program beside it):
+#
+#   docker run --user 0:0 --cap-drop ALL --cap-add NET_ADMIN --device /dev/net/tun -v ./agent:/etc/ginnel:ro ginnel
+#
 # The builder runs on the machine's own architecture and makes the file for the wanted one; only the last stage, which
 # installs two packages, is emulated when that is another. Without access to Deno's download server, build with
 # `--build-arg GINNEL_PACK=selfextract`: the file is then made from npm packages.

@@ -2,6 +2,7 @@
 
 import assert from "node:assert/strict";
 import { fileURLToPath } from "node:url";
+import { parse as parseYaml } from "yaml";
 import { parseIp, parsePrefix } from "../../src/base/ip.ts";
 import { loadEgress, parseEgress } from "../../src/config/egress_file.ts";
 import { loadConfig, parseConfig } from "../../src/config/parse_config.ts";
@@ -13,10 +14,12 @@ import { compilePolicy } from "../../src/core/policy/snapshot.ts";
 
 const FOLDER = fileURLToPath(new URL("../../config", import.meta.url));
 
-for (const name of ["relay", "connector", "agent", "relay-tunnel", "agent-tunnel"]) {
+const VARIANTS = ["relay-tunnel", "agent-tunnel", "agent-services", "agent-container", "connector-hosting"];
+
+for (const name of ["relay", "connector", "agent", ...VARIANTS]) {
   Deno.test(`config/${name}.json loads`, async () => {
     const config = await loadConfig(`${FOLDER}/${name}.json`);
-    assert.equal(config.mode, name.replace("-tunnel", ""));
+    assert.equal(config.mode, name.split("-")[0]);
     assert.equal("tunnel" in config, name.endsWith("-tunnel"));
     assert.ok("identity" in config && typeof config.identity === "string");
     assert.ok(config.identity.startsWith(`${FOLDER}/identities/`));
@@ -38,14 +41,39 @@ Deno.test("config/policy.yaml and the S0 example grant what they say, together w
   const snapshot = compilePolicy(document, { trustDomain: "d" });
   assert.deepEqual(snapshot.warnings, []);
   const allows = (id: string) =>
-    ["rtmx-sync", "postgres"].flatMap((service) => [
+    ["rtmx-sync", "postgres", "telemetry", "files"].flatMap((service) => [
       ...(snapshot.mayDial(`spiffe://d/${id}`, service).verdict === "allow" ? [`dial ${service}`] : []),
       ...(snapshot.mayBind(`spiffe://d/${id}`, service).verdict === "allow" ? [`bind ${service}`] : []),
     ]);
-  assert.deepEqual(allows("agent/alice"), ["dial rtmx-sync", "dial postgres"]);
-  assert.deepEqual(allows("connector/rtmx-host"), ["bind rtmx-sync", "bind postgres"]);
-  assert.deepEqual(allows("agent/bob"), []);
-  assert.deepEqual(allows("user/alice"), []);
+  const office = ["dial telemetry", "dial files"];
+  assert.deepEqual(allows("agent/alice"), ["dial rtmx-sync", "dial postgres", ...office]);
+  assert.deepEqual(allows("connector/rtmx-host"), ["bind rtmx-sync", "bind postgres", ...office]);
+  assert.deepEqual(allows("connector/office"), [
+    ...["dial telemetry", "bind telemetry", "dial files", "bind files"],
+  ]);
+  assert.deepEqual(allows("agent/bob"), office);
+  assert.deepEqual(allows("user/alice"), office);
+});
+
+Deno.test("config/connector-hosting.json lets what config/policy.yaml hosts, and no more", async () => {
+  const { services } = await loadPolicy([`${FOLDER}/policy.yaml`]);
+  const { host, intercept } = services.find(({ name }) => name === "files")!;
+  assert.deepEqual(host?.allowedAddresses, intercept?.addresses);
+  const { hosting } = JSON.parse(await Deno.readTextFile(`${FOLDER}/connector-hosting.json`));
+  const hosted = host?.allowedAddresses?.map((address) => `${address}:${host.port}`) ?? [];
+  assert.deepEqual(hosting.allow.toSorted(), hosted.toSorted());
+});
+
+Deno.test("config/compose.yaml gives its agent what capture needs and no other right", async () => {
+  const text = await Deno.readTextFile(`${FOLDER}/compose.yaml`);
+  const { agent, program } =
+    (parseYaml(text) as { services: Record<string, Record<string, unknown>> }).services;
+  assert.deepEqual([agent?.cap_drop, agent?.cap_add], [["ALL"], ["NET_ADMIN"]]);
+  assert.deepEqual([agent?.devices, agent?.privileged], [["/dev/net/tun"], undefined]);
+  assert.equal(program?.network_mode, "service:agent");
+  const path = (agent?.command as string[]).at(-1)!.replace("/etc/ginnel", FOLDER);
+  const config = await loadConfig(path);
+  assert.ok(config.mode === "agent" && config.services?.capture === true && config.services.dns === true);
 });
 
 Deno.test("config/egress.yaml compiles without warnings for the pools of config/relay-tunnel.json", async () => {
