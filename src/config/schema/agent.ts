@@ -70,7 +70,7 @@ export const agentSchema = z.strictObject({
     .describe("Where `/health` and `/ready` are served; off by default."),
   log,
 }).superRefine((config, context) => {
-  const { forwards, socks5, httpProxy, tunnel } = config;
+  const { tunnel } = config;
   if (
     tunnel?.relay !== undefined && config.relays.length > 0 &&
     !config.relays.some(({ name }) => name === tunnel.relay)
