@@ -3,7 +3,7 @@
  * because it is turned into commands that run with our rights.
  */
 
-import { parseIp } from "../../base/ip.ts";
+import { parseIp, parsePrefix } from "../../base/ip.ts";
 
 /** Everything that one interface's set-up leaves outside its process. */
 export interface JournalData {
@@ -15,6 +15,8 @@ export interface JournalData {
   readonly nat?: { readonly settings: readonly SettingChange[] };
   /** There is an nftables table that lets nothing leave outside the tunnel. */
   readonly killSwitch?: true;
+  /** Prefixes that have a route which refuses what no other leads anywhere. */
+  readonly refused?: readonly string[];
   readonly resolver?: ResolverBefore;
 }
 
@@ -66,6 +68,7 @@ export function readJournalData(text: string): JournalData | undefined {
     pins: (part) => isListOf(part, (item) => typeof item === "string" && parseIp(item) !== undefined),
     nat: (part) => isRecord(part) && isListOf(part["settings"], isSetting),
     killSwitch: (part) => part === true,
+    refused: (part) => isListOf(part, (item) => typeof item === "string" && parsePrefix(item) !== undefined),
     resolver: isResolver,
   };
   const fits = Object.entries(value).every(([key, part]) =>

@@ -6,6 +6,7 @@ const FULL: JournalData = {
   pins: ["192.0.2.5", "2001:db8::5"],
   nat: { settings: [{ path: "net/ipv4/ip_forward", before: "0", after: "1" }] },
   killSwitch: true,
+  refused: ["10.101.0.0/16", "fd12::/64"],
   resolver: { kind: "overwritten", text: "nameserver 192.0.2.53\n" },
 };
 
@@ -44,6 +45,7 @@ Deno.test("readJournalData() refuses what could become a command or a file of so
       setting("net/ipv4/ip_forward\n"),
       setting("net/ipv4/ip_forward", "0\n1"),
       { killSwitch: false },
+      { refused: ["10.101.0.0/16 dev eth0"] },
       { resolver: { kind: "overwritten" } },
       { resolver: { kind: "overwritten", text: "x".repeat(65_537) } },
       { resolver: { kind: "other" } },

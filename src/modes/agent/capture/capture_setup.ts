@@ -127,6 +127,7 @@ export class CaptureSetup {
     const { ipv4, ipv6 } = this.pools;
     const wanted = [ipv4, ipv6, ...catalogue.prefixes().flatMap(halve)];
     await this.#guard();
+    await network.captureGuard.refuse([ipv4, ipv6]);
     const pins = outside.filter((address) => ![ipv4, ipv6].some((pool) => prefixContains(pool, address)));
     await network.routes.apply(wanted, pins);
   }
