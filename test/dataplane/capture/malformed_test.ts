@@ -1,5 +1,6 @@
 /** Capture is given whatever a device can give: nothing makes it fail, and what is broken begins nothing. */
 
+import { setImmediate } from "node:timers";
 import assert from "node:assert/strict";
 import fc from "fast-check";
 import { formatIp, parsePrefix } from "../../../src/base/ip.ts";
@@ -90,7 +91,7 @@ function start() {
       answerDns: (query) => query,
     },
     listeners: { 4: 9_999, 6: 9_999 },
-    schedule: (run) => void setTimeout(run, 0),
+    schedule: setImmediate,
     now: () => performance.now(),
     logger: SILENT_LOGGER,
   });
