@@ -120,11 +120,31 @@ export class ResolverFile {
   async #keepAside(): Promise<boolean> {
     try {
       await removeIfPresent(this.#backup);
+      if (await this.#leadsToMount()) return false;
       await Deno.link(this.#path, this.#backup);
       return true;
     } catch (error) {
       this.#context.logger.debug("network_resolver_fixed", { reason: errorMessage(error) });
       return false;
+    }
+  }
+
+  /**
+   * Whether the path is a symbolic link to a file that is mounted on its own, as `ip netns exec` does it: the link is the
+   * whole machine's, and only what it leads to is ours to change.
+   */
+  async #leadsToMount(): Promise<boolean> {
+    if (!(await Deno.lstat(this.#path)).isSymlink) return false;
+    try {
+      const target = await Deno.realPath(this.#path);
+      const probe = `${target}.ginnel-probe`;
+      await removeIfPresent(probe);
+      await Deno.link(target, probe);
+      await Deno.remove(probe);
+      return false;
+    } catch (error) {
+      // Anything else, such as a link that leads nowhere, says nothing about mounts.
+      return (error as { readonly code?: string }).code === "EXDEV";
     }
   }
 

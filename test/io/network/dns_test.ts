@@ -172,6 +172,30 @@ testNeeding(
     }),
 );
 
+testNeeding(
+  NEEDS,
+  "a link whose target is mounted on its own, as `ip netns exec` does it, stays: it is the whole machine's",
+  () =>
+    onGround(async (ground) => {
+      const child = new URL("./set_up_and_wait.ts", import.meta.url).pathname;
+      const { directory, resolvConf } = ground;
+      const machine = `${directory}/machine.conf`, namespace = `${directory}/namespace.conf`;
+      await Deno.rename(resolvConf, machine);
+      await Deno.symlink(machine, resolvConf);
+      const before = await Deno.readTextFile(machine);
+      await Deno.writeTextFile(namespace, "nameserver 10.77.0.2\n");
+      const run = `mount --bind ${namespace} ${resolvConf} && exec ${Deno.execPath()} run -A ${child}`;
+      await using process = ManagedProcess.spawn(
+        ground.command(["unshare", "--mount", "sh", "-c", `${run} ${TUNNEL} ${directory} ${resolvConf}`]),
+      );
+      await process.waitForLine(/^ready$/);
+      assert.equal(await Deno.readLink(resolvConf), machine);
+      assert.equal(await Deno.readTextFile(machine), before);
+      assert.match(await Deno.readTextFile(namespace), /10\.100\.0\.53/);
+      assert.deepEqual([...Deno.readDirSync(directory)].filter(({ name }) => /\.ginnel-/.test(name)), []);
+    }),
+);
+
 async function setUp(text: string | undefined, answer?: Answer) {
   const state = await scratch();
   const folder = await scratch();
