@@ -45,8 +45,10 @@ export async function inspectConfig(file: string, now: number): Promise<Inspecti
   const path = identityPathOf(config);
   const identity = path === undefined
     ? undefined
-    : await attempt("identity", findings, () => loadIdentity(path, { now }));
-  if (identity !== undefined) findings.push(inspectIdentity(identity, config, now));
+    : await attempt("identity", findings, () => loadIdentity(path, { now })) ?? await expiredIdentity(path);
+  if (identity !== undefined && identity.notAfter > now) {
+    findings.push(inspectIdentity(identity, config, now));
+  }
   if (config.mode === "controller") await takeSteps(controllerSteps(config, now), findings);
   if (config.mode === "relay") await inspectRelay(file, { config, identity, findings });
   if ((config.mode === "agent" || config.mode === "connector") && identity !== undefined) {
@@ -57,6 +59,16 @@ export async function inspectConfig(file: string, now: number): Promise<Inspecti
     await takeSteps(agentTunnelSteps(config.tunnel), findings);
   }
   return identity === undefined ? { findings, config } : { findings, config, identity };
+}
+
+/** One that has expired still tells whom to ask; perhaps it is the clock that is wrong. */
+async function expiredIdentity(path: string): Promise<Identity | undefined> {
+  try {
+    return await loadIdentity(path, { evenExpired: true });
+  } catch {
+    // What is wrong with it has been found already.
+    return undefined;
+  }
 }
 
 /** Runs one step; a failure becomes a finding. */

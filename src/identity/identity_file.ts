@@ -215,7 +215,7 @@ function inFile(error: unknown, { source, id }: { readonly source: string; reado
 function expiredHint(id: string): string {
   return /^spiffe:\/\/[^/]+\/user\//.test(id)
     ? "Log in again with: ginnel login"
-    : "Issue a new identity with: ginnel ca issue KIND NAME";
+    : "Check the clock; if it is right, enrol again with a new token (ginnel enroll), or, where there is no controller, issue a new identity with: ginnel ca issue KIND NAME";
 }
 
 function corrupt(source: string, reason: string): IdentityError {

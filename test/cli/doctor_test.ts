@@ -3,6 +3,7 @@ import { doctorCommand } from "../../src/cli/doctor.ts";
 import { inspectClock, inspectDescriptors, inspectPlatform } from "../../src/cli/doctor_system.ts";
 import { judgeClock } from "../../src/cli/doctor_network.ts";
 import { judgeName } from "../../src/cli/doctor_services.ts";
+import { inspectConfig } from "../../src/cli/inspect_config.ts";
 import { type ForwardingCase, judgeForwarding } from "../../src/cli/doctor_tunnel.ts";
 import { printFindings, worst } from "../../src/cli/report.ts";
 import { SILENT_LOGGER } from "../../src/base/log.ts";
@@ -62,6 +63,16 @@ Deno.test("a clock is judged by a controller's, in the seconds that proofs are g
     assert.equal(finding.hint !== undefined, verdict !== "ok", finding.text);
   }
   assert.match(judgeClock(-90_000, "controller-1").text, /^90 s behind controller-1's$/);
+});
+
+Deno.test("an identity that has expired is in the way, and still tells whom to ask", async () => {
+  const { agentConfig } = await makeDemoFolder();
+  const { findings, identity } = await inspectConfig(agentConfig, Date.now() + 400 * 86_400_000);
+  const found = findings.filter(({ subject }) => subject === "identity");
+  assert.deepEqual(found.map(({ verdict }) => verdict), ["fail"]);
+  assert.match(found[0]!.text, /expired/);
+  assert.match(found[0]!.hint!, /^Check the clock; if it is right, enrol again/);
+  assert.equal(identity?.id.kind, "agent");
 });
 
 Deno.test("a name that leads elsewhere, or nowhere, is in the way", () => {
