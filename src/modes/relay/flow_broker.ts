@@ -13,7 +13,7 @@ import { bridgedSize, DatagramBridge } from "../../dataplane/datagram_bridge.ts"
 import { splice, type SpliceResult } from "../../dataplane/splice.ts";
 import type { SpiffeId } from "../../identity/spiffe_id.ts";
 import type { AuditLog } from "../../telemetry/audit.ts";
-import { ConnectorAsker } from "./connector_asker.ts";
+import { ConnectorAsker, ConnectorRefusal, lastRefusal } from "./connector_asker.ts";
 import type { ConnectorLink } from "./connector_link.ts";
 import { type Refusal, REFUSALS } from "./refusal.ts";
 
@@ -42,16 +42,23 @@ export interface FlowRequest {
 }
 
 /** A flow ready to be joined to its caller, or why there is none. */
-export type FlowResult =
-  | {
-    readonly ok: true;
-    readonly link: ConnectorLink;
-    /** Of a flow of datagrams: bytes of the largest payload that crosses as a datagram; 0: none does. */
-    readonly maxDatagram?: number;
-    readonly join: (caller: ByteChannel) => Promise<void>;
-    readonly cancel: () => void;
-  }
-  | { readonly ok: false; readonly refusal: Refusal };
+export type FlowResult = OpenedFlow | { readonly ok: false; readonly refusal: Refusal };
+
+/** A flow that a connector has agreed to. */
+interface OpenedFlow {
+  readonly ok: true;
+  readonly link: ConnectorLink;
+  /** Of a flow of datagrams: bytes of the largest payload that crosses as a datagram; 0: none does. */
+  readonly maxDatagram?: number;
+  readonly join: (caller: ByteChannel) => Promise<void>;
+  readonly cancel: () => void;
+}
+
+/** What the audit log says of refusals, where that is not what the caller is told. */
+const DENY_REASONS = new Map<Refusal, string>([
+  [REFUSALS.noConnector, "no_connector"],
+  [REFUSALS.tooManyFlows, "flows_per_identity"],
+]);
 
 /** End-to-end sessions that one caller may hold open through a relay; each is one stream. */
 const MAX_SESSIONS_PER_IDENTITY = 1_024;
@@ -75,35 +82,25 @@ export class FlowBroker {
 
   /** Opens a flow for a caller. */
   async open(request: FlowRequest): Promise<FlowResult> {
-    const { registry, snapshot, logger } = this.#options;
+    const { snapshot } = this.#options;
     const decision = snapshot().mayDial(request.caller.uri, request.service);
     if (decision.verdict === "deny") return this.#deny(request, REFUSALS.denied, decision.reason);
     if (!request.sealed && snapshot().service(request.service)?.endToEnd !== "optional") {
       return this.#deny(request, REFUSALS.sealedOnly, "end_to_end_required");
     }
-    let refusal: Refusal = REFUSALS.noConnector;
-    for (const connector of this.#candidates(request)) {
-      const start = registry.startFlow({
-        caller: request.caller.uri,
-        service: request.service,
-        connectorKey: connector.key,
+    const candidates = this.#candidates(request);
+    const attempt = (link: ConnectorLink) => this.#attempt(request, link);
+    try {
+      if (candidates.length === 1) return await attempt(candidates[0]!);
+      return await this.#asker.first(candidates, {
+        isSealed: request.sealed,
+        attempt,
+        discard: ({ cancel }) => cancel(),
       });
-      if (!start.ok) {
-        if (start.reason === "flows_per_identity") {
-          return this.#deny(request, REFUSALS.tooManyFlows, start.reason);
-        }
-        continue;
-      }
-      const failed = await this.#tryConnector(request, connector, start.flow);
-      if ("ok" in failed) return failed;
-      refusal = failed;
-      logger.info("connector_refused_flow", {
-        connector: connector.id.uri,
-        service: request.service,
-        status: failed.status,
-      });
+    } catch (error) {
+      const refusal = lastRefusal(error);
+      return this.#deny(request, refusal, DENY_REASONS.get(refusal) ?? refusal.error);
     }
-    return this.#deny(request, refusal, refusal === REFUSALS.noConnector ? "no_connector" : refusal.error);
   }
 
   /** Carries an end-to-end session's stream between a caller and one connector. */
@@ -170,11 +167,27 @@ export class FlowBroker {
     return this.#asker.inOrder(links);
   }
 
+  /** Asks one connector; rejects with a `ConnectorRefusal`. */
+  async #attempt(request: FlowRequest, link: ConnectorLink): Promise<OpenedFlow> {
+    const { registry, logger } = this.#options;
+    const { caller, service } = request;
+    const start = registry.startFlow({ caller: caller.uri, service, connectorKey: link.key });
+    if (!start.ok) {
+      const isTooMany = start.reason === "flows_per_identity";
+      throw new ConnectorRefusal(isTooMany ? REFUSALS.tooManyFlows : undefined);
+    }
+    const result = await this.#tryConnector(request, link, start.flow);
+    if ("ok" in result) return result;
+    const { status } = result;
+    logger.info("connector_refused_flow", { connector: link.id.uri, service, status });
+    throw new ConnectorRefusal(result);
+  }
+
   async #tryConnector(
     request: FlowRequest,
     link: ConnectorLink,
     flow: LiveFlow,
-  ): Promise<FlowResult | Refusal> {
+  ): Promise<OpenedFlow | Refusal> {
     const { registry } = this.#options;
     // Open to revocation already while the connector is asked.
     const abort = new AbortController();
@@ -209,7 +222,10 @@ export class FlowBroker {
         const started = performance.now();
         this.#record("connect", flow, { outcome: "open" });
         const far = datagrams === undefined ? undefined : link.datagrams.open(flow.id);
-        const bridge = far === undefined ? undefined : new DatagramBridge(datagrams!, far);
+        const bridge = far === undefined ? undefined : new DatagramBridge(datagrams!, far, {
+          limit: maxDatagram!,
+          onOutgrown: () => abort.abort(new Error("The path takes no datagrams of the flow's size any more")),
+        });
         const result = await splice(near, channel, { signal: abort.signal });
         bridge?.end();
         end();

@@ -11,6 +11,7 @@ import type { RequestHead, ServerConnection } from "../../dataplane/carrier.ts";
 import type { ProofVerifier, VerifiedProof } from "../../identity/proof.ts";
 import type { SpiffeId } from "../../identity/spiffe_id.ts";
 import { H3_EXCESSIVE_LOAD, H3_NO_ERROR } from "../../wire/h3/codes.ts";
+import { CLOSED_REFUSED } from "../shared/relay_protocol.ts";
 import { type Refusal, REFUSALS } from "./refusal.ts";
 
 /** An admitted connection. */
@@ -100,7 +101,7 @@ export class Peers {
   closeWhere(fault: (peer: Peer) => string | undefined): void {
     for (const peer of [...this.peers()]) {
       const reason = fault(peer);
-      if (reason !== undefined) this.#end(peer, reason);
+      if (reason !== undefined) this.#end(peer, reason, CLOSED_REFUSED);
     }
   }
 
@@ -118,9 +119,9 @@ export class Peers {
     }
   }
 
-  #end({ id, connection }: Peer, reason: string): void {
+  #end({ id, connection }: Peer, reason: string, code: number = H3_NO_ERROR): void {
     this.#options.logger.info("peer_ended", { identity: id.uri, reason });
-    connection.close(H3_NO_ERROR, reason);
+    connection.close(code, reason);
   }
 
   /**

@@ -4,10 +4,10 @@
  */
 
 import { base64url } from "jose";
-import { backoffDelay, sleep, withSignal } from "../../base/async.ts";
+import { backoffDelay, withSignal } from "../../base/async.ts";
 import { formatHostPort, type HostPort } from "../../base/address.ts";
 import type { ByteChannel } from "../../base/channel.ts";
-import { errorMessage, GinnelError } from "../../base/errors.ts";
+import { errorCode, errorMessage, GinnelError } from "../../base/errors.ts";
 import type { Logger } from "../../base/log.ts";
 import type { ClientConnection, Exchange, RequestInit } from "../../dataplane/carrier.ts";
 import type { Identity } from "../../identity/identity_file.ts";
@@ -16,11 +16,14 @@ import { relayServerName } from "../../identity/spiffe_id.ts";
 import type { ViewMessage } from "../../wire/control/messages.ts";
 import { H3_NO_ERROR } from "../../wire/h3/codes.ts";
 import { VIEW_PATH } from "../../wire/masque/uri.ts";
+import { renewProof } from "./proof_renewal.ts";
 import { RelayFacts } from "./relay_facts.ts";
+import { CLOSED_REFUSED } from "./relay_protocol.ts";
 import { hasSignOfLife } from "./sign_of_life.ts";
 import type { TlsCarrier } from "./tls_carrier.ts";
 import type { ViewHolder } from "./view_holder.ts";
 import { readViewStream } from "./view_stream.ts";
+import { WakeableDial, WakeablePause } from "./wakeable_dial.ts";
 
 /** A relay as the config names it. */
 export interface RelayAddress {
@@ -57,11 +60,6 @@ export interface RelayClientOptions {
 /** Milliseconds for dialling and for the relay's first answer. */
 const CONNECT_TIMEOUT_MS = 10_000;
 
-/** Tries to prove a renewed certificate on a living connection, the first two this many milliseconds apart. */
-const RENEW_TRIES = 6;
-const RENEW_RETRY_MS = 5_000;
-const RENEW_TIMEOUT_MS = 5_000;
-
 /** A connection that lived this long (ms) resets the back-off. */
 const STABLE_MS = 10_000;
 
@@ -73,6 +71,9 @@ export class RelayClient {
   #connection: ClientConnection | undefined;
   #draining = false;
   #checking: ClientConnection | undefined;
+  /** The dial under way, or else the end of the pause before the next. */
+  #waiting: { wake(): void } | undefined;
+  readonly #connected = new Set<() => void>();
   /** Ends the tries to prove an older certificate. */
   #renewing: AbortController | undefined;
   /** Told to this relay alone, so that one proof renews all our connections there and nobody else's. */
@@ -101,15 +102,37 @@ export class RelayClient {
     const { signal } = this.#stop;
     for (let attempt = 0; !signal.aborted; attempt++) {
       const started = performance.now();
+      let isRefused = false;
       try {
         await this.#connectOnce();
       } catch (error) {
         if (signal.aborted) break;
+        isRefused = errorCode(error) === "ERR_RELAY_REFUSED";
         this.facts.lost(errorMessage(error));
         logger.warn("relay_unreachable", { relay: this.name, attempt, detail: errorMessage(error) });
       }
       if (performance.now() - started > STABLE_MS) attempt = 0;
-      await sleep(backoffDelay(attempt, Math.random()), { signal }).catch(() => {});
+      const pause = new WakeablePause(backoffDelay(attempt, Math.random()), signal);
+      // A relay that has told that it does not want us is left in peace.
+      this.#waiting = isRefused ? undefined : pause;
+      if (this.#connected.size > 0) this.#waiting?.wake();
+      await pause.over;
+    }
+  }
+
+  /**
+   * Somebody waits for this relay: dials now rather than later, though not more often than once a second. Resolves when
+   * it is connected.
+   */
+  async hurry(signal: AbortSignal): Promise<void> {
+    if (this.connection !== undefined) return;
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#connected.add(resolve);
+    this.#waiting?.wake();
+    try {
+      await withSignal(promise, signal);
+    } finally {
+      this.#connected.delete(resolve);
     }
   }
 
@@ -172,14 +195,14 @@ export class RelayClient {
   async renew(): Promise<void> {
     this.#renewing?.abort();
     const renewing = this.#renewing = new AbortController();
-    const { signal } = renewing;
-    for (let attempt = 0; attempt < RENEW_TRIES && !signal.aborted; attempt++) {
-      const connection = this.#connection;
-      // The next connection begins with the newer certificate.
-      if (connection === undefined || await this.#renewOn(connection)) return;
-      await sleep(RENEW_RETRY_MS * 2 ** attempt, { signal: AbortSignal.any([signal, this.#stop.signal]) })
-        .catch(() => renewing.abort());
-    }
+    await renewProof({
+      relay: this.name,
+      authority: this.authority,
+      connection: () => this.#connection,
+      authorization: () => this.authorization(),
+      signal: AbortSignal.any([renewing.signal, this.#stop.signal]),
+      logger: this.#options.logger,
+    });
   }
 
   async close(): Promise<void> {
@@ -195,46 +218,37 @@ export class RelayClient {
     body.abort();
   }
 
-  /** Whether there is nothing more to do for this connection. */
-  async #renewOn(connection: ClientConnection): Promise<boolean> {
-    const { logger } = this.#options;
-    try {
-      const headers: [string, string][] = [["authorization", await this.authorization()]];
-      const init = { method: "HEAD", scheme: "https", authority: this.authority, path: VIEW_PATH, headers };
-      const signal = AbortSignal.timeout(RENEW_TIMEOUT_MS);
-      const { head, body } = await connection.request(init, { signal, end: true });
-      body.abort();
-      // Any other answer was given to somebody it knows.
-      if (head.status !== 401) return true;
-      const reason = head.headers.get("proxy-status") ?? "no reason given";
-      logger.warn("relay_renewal_refused", { relay: this.name, reason });
-    } catch (error) {
-      logger.debug("relay_renewal_failed", { relay: this.name, detail: errorMessage(error) });
-    }
-    return this.#connection !== connection;
-  }
-
   async #connectOnce(): Promise<void> {
     const { relay, dialer, logger } = this.#options;
-    const timeout = AbortSignal.any([this.#stop.signal, AbortSignal.timeout(CONNECT_TIMEOUT_MS)]);
-    const connection = await dialer.dial({
-      address: relay.address,
-      serverName: relayServerName(relay.name),
-      roots: this.#options.identity().trust.roots,
-      signal: timeout,
+    const dial = new WakeableDial({
+      dial: (signal) =>
+        dialer.dial({
+          address: relay.address,
+          serverName: relayServerName(relay.name),
+          roots: this.#options.identity().trust.roots,
+          signal: AbortSignal.any([signal, AbortSignal.timeout(CONNECT_TIMEOUT_MS)]),
+        }),
+      discard: (late) => void late.close(H3_NO_ERROR, "not needed"),
+      signal: this.#stop.signal,
     });
+    this.#waiting = dial;
+    const connection = await dial.result;
+    this.#waiting = undefined;
     try {
+      const timeout = AbortSignal.any([this.#stop.signal, AbortSignal.timeout(CONNECT_TIMEOUT_MS)]);
       const view = await this.#authenticate(connection, timeout);
       this.#connection = connection;
       this.#draining = false;
       this.#options.tls.reset();
       this.facts.connected();
+      for (const resolve of this.#connected) resolve();
       connection.draining.then(() => this.#drain(connection));
       logger.info("relay_connected", { relay: this.name, address: formatHostPort(connection.remote) });
       void this.#followView(connection, view);
       await withSignal(this.#options.onConnected(connection), this.#stop.signal);
       const { code, reason } = await withSignal(connection.closed, this.#stop.signal);
       this.facts.lost(reason === "" ? "the connection ended" : reason);
+      if (code === CLOSED_REFUSED) this.#options.views.refused(this.name);
       logger.warn("relay_lost", { relay: this.name, code, reason });
     } finally {
       if (this.#connection === connection) this.#connection = undefined;
@@ -253,6 +267,7 @@ export class RelayClient {
       headers: [["authorization", await this.authorization()]],
     }, { signal, end: true });
     if (head.status !== 200) {
+      if (head.status === 401) this.#options.views.refused(this.name);
       throw new GinnelError(
         "ERR_RELAY_REFUSED",
         `Relay ${this.name} answered ${head.status} (${

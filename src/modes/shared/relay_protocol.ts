@@ -22,3 +22,6 @@ export const DATAGRAM_SIZE_HEADER = "ginnel-datagram-size";
 
 /** Extended CONNECT protocol by which a connector parks a TLS connection for a later flow. */
 export const PARK_PROTOCOL = "ginnel-reverse";
+
+/** Application error code of a connection that the relay ends because its peer may be here no more. */
+export const CLOSED_REFUSED = 0x67_6e_6c;

@@ -36,6 +36,8 @@ export class ViewHolder {
   readonly #options: ViewHolderOptions;
   readonly #listeners = new Set<() => void>();
   readonly #views = new Map<string, HeldView>();
+  /** Relays that would not have us the last time, and have brought no view since. */
+  readonly #refusing = new Set<string>();
   #known: Rights | undefined;
 
   constructor(options: ViewHolderOptions) {
@@ -45,6 +47,14 @@ export class ViewHolder {
   /** Whether there is a view in force: one that has not expired. */
   get isValid(): boolean {
     return this.#rights().isValid;
+  }
+
+  /**
+   * Whether the relays that answer say that we may be here no more. What they told before then counts no more either; a
+   * relay that says so in error takes away nothing that another one still grants.
+   */
+  get isRefused(): boolean {
+    return this.#refusing.size > 0 && ![...this.#views.values()].some(({ isConnected }) => isConnected);
   }
 
   /** SPIFFE IDs of all that may offer what we may dial, and of all that may dial what we may offer. */
@@ -106,6 +116,7 @@ export class ViewHolder {
       logger.warn("view_refused", { relay, reason: errorCode(error), detail: errorMessage(error) });
       return;
     }
+    this.#refusing.delete(relay);
     const held = this.#views.get(relay);
     // Two verifications may overlap, and one revision may be signed several times: the newer view stays.
     if (held !== undefined && byAge(view, held.view) < 0) return;
@@ -144,6 +155,13 @@ export class ViewHolder {
     const held = this.#views.get(relay);
     if (held === undefined || !held.isConnected) return;
     held.isConnected = false;
+    this.#changed();
+  }
+
+  /** The relay does not admit us any more. */
+  refused(relay: string): void {
+    if (this.#refusing.has(relay)) return;
+    this.#refusing.add(relay);
     this.#changed();
   }
 
@@ -208,6 +226,7 @@ export class ViewHolder {
   }
 
   #inForce(): View[] {
+    if (this.isRefused) return [];
     const now = Date.now();
     const held = [...this.#views.values()];
     if (this.#options.identity().network !== undefined) {

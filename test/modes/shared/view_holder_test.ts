@@ -254,3 +254,31 @@ Deno.test("views of an authority that is trusted no more are dropped", async () 
   await views.recheck();
   assert.equal(views.mayDial("records"), false);
 });
+
+Deno.test("who is refused by the relays that answer has no rights, until one brings a view again", async () => {
+  using views = holder();
+  await views.accept(await signed(view(1)), "relay-1");
+  await views.accept(await signed(view(1)), "relay-2");
+  views.refused("relay-1");
+  views.disconnected("relay-1");
+  assert.ok(views.mayDial("records"), "a relay in error takes away nothing that another one grants");
+  views.disconnected("relay-2");
+  assert.ok(views.isRefused);
+  assert.ok(!views.isValid && !views.mayDial("records"));
+  await views.accept(await signed(view(1)), "relay-1");
+  assert.ok(!views.isRefused);
+  assert.ok(views.mayDial("records"));
+});
+
+Deno.test("without a connection rights last as long as the view, unless a relay refuses", async () => {
+  using views = holder(SILENT_LOGGER, { network: NETWORK });
+  await views.accept(await signed(view(1)), "relay-1");
+  views.disconnected("relay-1");
+  assert.ok(views.mayDial("records"));
+  let changes = 0;
+  views.onChange(() => changes++);
+  views.refused("relay-1");
+  views.refused("relay-1");
+  assert.equal(changes, 1);
+  assert.ok(!views.mayDial("records"));
+});
