@@ -40,6 +40,7 @@ export const TOOLS = {
   ping: { install: "apt-get install -y iputils-ping" },
   postgres: { install: "apt-get install -y postgresql" },
   psql: { install: "apt-get install -y postgresql-client" },
+  python3: { install: "apt-get install -y python3" },
   "qemu-aarch64-static": {
     install: "apt-get install -y qemu-user-static libc6-arm64-cross libgcc-s1-arm64-cross",
   },

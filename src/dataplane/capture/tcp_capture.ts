@@ -31,6 +31,9 @@ const ANSWER_TIME = 3_000;
 /** Milliseconds for a socket to be accepted: the kernel may have many in its queue. */
 const ACCEPT_TIME = 10_000;
 
+/** Milliseconds between sweeps after which this process itself, or the machine, stood still: nobody else is to blame. */
+const STANDSTILL = 2_500;
+
 /** Milliseconds that late packets of an ended connection may come: a little more than the kernel's TIME_WAIT. */
 const LINGER = 65_000;
 
@@ -63,10 +66,12 @@ export class TcpCapture {
   readonly #serving = new Set<Promise<void>>();
   #nextPort = Math.floor(Math.random() * PORTS);
   #isBlocked = false;
+  #sweptAt: number;
   #closed = false;
 
   constructor(options: TcpCaptureOptions) {
     this.#options = options;
+    this.#sweptAt = options.now();
   }
 
   /** Connections that are not over. */
@@ -114,12 +119,15 @@ export class TcpCapture {
   /** Ends what has waited too long. Call it about once a second. */
   sweep(): void {
     const now = this.#options.now();
+    const stoodStill = now - this.#sweptAt > STANDSTILL;
+    this.#sweptAt = now;
     for (const connection of this.#over) {
       if (now - connection.since < LINGER) break;
       this.#forget(connection);
     }
     for (const connection of this.#table) {
       if (connection.state !== "offered") continue;
+      if (stoodStill) connection.since = now;
       const age = now - connection.since;
       if (age > ANSWER_TIME && !connection.wasAnswered) this.#blocked(connection);
       else if (age > ACCEPT_TIME) this.#end(connection, new Error("The connection was not completed"));

@@ -50,6 +50,14 @@ export function resetConnection(conn: ConnectedSocket): boolean {
   return LIBC.symbols.connect(descriptor, DISCONNECT, DISCONNECT.length) === 0;
 }
 
+/**
+ * The descriptor of a connection's socket, verified just now; `undefined` where there is none, or none can be found. The
+ * search costs what {@linkcode resetConnection}'s does.
+ */
+export function descriptorOf(conn: ConnectedSocket): number | undefined {
+  return LIBC === undefined ? undefined : findDescriptor(LIBC, connectionKey(conn));
+}
+
 type Libc = Deno.DynamicLibrary<typeof SYMBOLS>;
 
 function openLibc(): Libc | undefined {

@@ -14,10 +14,12 @@ import type {
   WebTransportSession,
 } from "../../dataplane/carrier.ts";
 import { requestFields } from "../../wire/h3/message.ts";
+import { H3_NO_ERROR } from "../../wire/h3/codes.ts";
 import { exchange } from "../h3/exchange.ts";
 import { MessageChannel } from "../h3/message_channel.ts";
 import { noDatagrams } from "../h3/no_datagrams.ts";
 import { raceAddresses } from "../race_addresses.ts";
+import { watchPath } from "../tcp/path_watch.ts";
 import { TLS_CARRIER_ALPN } from "./listener.ts";
 import { dropConnection, TlsPipe } from "./tls_pipe.ts";
 
@@ -61,7 +63,12 @@ class TlsClientConnection implements ClientConnection {
   constructor(conn: Deno.TlsConn) {
     this.remote = { hostname: conn.remoteAddr.hostname, port: conn.remoteAddr.port };
     this.closed = new Promise((resolve) => this.#settle = resolve);
-    this.#pipe = new TlsPipe(conn);
+    this.#pipe = new TlsPipe(conn, {
+      onClosed: watchPath({
+        conn,
+        onGone: () => this.#abort({ code: H3_NO_ERROR, reason: "the path is gone" }),
+      }),
+    });
   }
 
   async request(head: RequestInit, options: RequestOptions = {}): Promise<Exchange> {

@@ -31,6 +31,7 @@ export function dropConnection(conn: Deno.TlsConn): void {
 /** The stream that a TLS connection is: it carries HTTP/3 frames and nothing else. */
 export class TlsPipe implements Pipe {
   readonly #conn: Deno.TlsConn;
+  readonly #onClosed: () => void;
   /** The write under way and those behind it. */
   #writing: Promise<void> = Promise.resolve();
   #writeClosed: Promise<void> | undefined;
@@ -39,8 +40,10 @@ export class TlsPipe implements Pipe {
 
   readonly #ahead = new FillAhead((target) => this.#read(target));
 
-  constructor(conn: Deno.TlsConn) {
+  /** `onClosed` is called just before the connection is closed. */
+  constructor(conn: Deno.TlsConn, { onClosed = ignore }: { readonly onClosed?: () => void } = {}) {
     this.#conn = conn;
+    this.#onClosed = onClosed;
   }
 
   next(): Promise<Uint8Array<ArrayBuffer> | null> {
@@ -81,6 +84,7 @@ export class TlsPipe implements Pipe {
   #shut(): void {
     if (this.#closed) return;
     this.#closed = true;
+    this.#onClosed();
     this.#conn.close();
   }
 

@@ -4,7 +4,7 @@
  */
 
 import { DataplaneError } from "../../dataplane/errors.ts";
-import type { FlowSigns } from "./flow_watch.ts";
+import type { WatchSigns } from "./flow_watch.ts";
 
 /** Milliseconds between looks. */
 const LOOK_MS = 500;
@@ -19,7 +19,7 @@ export interface WatchedFlow {
 
 /** How a flow is watched. */
 export interface DatagramWatchOptions {
-  readonly signs: Pick<FlowSigns, "spoke" | "heard">;
+  readonly signs: Pick<WatchSigns, "spoke" | "heard">;
   /** Milliseconds after which a flow that carries nothing ends. */
   readonly idleTimeout: number;
 }

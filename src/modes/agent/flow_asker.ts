@@ -30,6 +30,12 @@ import { ParkedCarriers } from "./parked_carriers.ts";
 import { Patience } from "./patience.ts";
 import type { ConnectorChoice } from "./sessions.ts";
 
+/**
+ * Milliseconds for an answer on a parked connection. Where this machine has another address since, nothing tells that
+ * the connection leads nowhere; another way is asked in time for the flow to begin within two seconds.
+ */
+const PARKED_ANSWER_MS = 900;
+
 /** What to ask for, and how long to wait. */
 export interface FlowWish {
   readonly service: string;
@@ -109,28 +115,31 @@ export class FlowAsker {
   async #ask(relay: RelayClient, wish: FlowWish): Promise<FlowOffer> {
     const parked = wish.protocol === "tcp" ? this.#parkedAt(relay).take() : undefined;
     if (parked !== undefined) {
-      const offer = await this.#askByMessage(parked, wish);
+      const offer = await this.#askByMessage({ relay, body: parked }, wish);
       // A connection can have died while it waited; nothing was asked then.
       if (offer !== undefined) return offer;
     }
     return await this.#askByRequest(relay, wish);
   }
 
-  /** Asks on a parked connection; undefined when it turns out to be dead. */
-  async #askByMessage(body: ByteChannel, wish: FlowWish): Promise<FlowOffer | undefined> {
+  /** Asks on a parked connection; undefined when it turns out to be dead, or looks so. */
+  async #askByMessage(
+    { relay, body }: { readonly relay: RelayClient; readonly body: ByteChannel },
+    wish: FlowWish,
+  ): Promise<FlowOffer | undefined> {
     const { service, port, avoid, signal } = wish;
-    const onAbort = () => body.abort(signal.reason);
-    signal.addEventListener("abort", onAbort, { once: true });
     let first;
     try {
-      await body.write(encodeMessage({ type: "dial", service, port, sealed: true, avoid }));
-      first = await readFirstMessage(body, dialAnswerSchema);
+      first = await withDeadline(PARKED_ANSWER_MS, async () => {
+        await body.write(encodeMessage({ type: "dial", service, port, sealed: true, avoid }));
+        return await readFirstMessage(body, dialAnswerSchema);
+      }, { signal });
     } catch (error) {
       body.abort(error);
       signal.throwIfAborted();
+      // Those that wait beside it are no better.
+      if (error instanceof DeadlineError) this.#parkedAt(relay).drop();
       return undefined;
-    } finally {
-      signal.removeEventListener("abort", onAbort);
     }
     const { status, connector: uri, instance, error, reason } = first.message;
     if (status === 200 && uri !== undefined && instance !== undefined) {

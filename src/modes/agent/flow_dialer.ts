@@ -10,8 +10,9 @@ import { openFlow } from "../../dataplane/flow.ts";
 import type { SealedChannel } from "../../dataplane/sealed_channel.ts";
 import { datagramCipher } from "../shared/datagram_cipher.ts";
 import type { RelayClient } from "../shared/relay_client.ts";
+import { ConnectorWatch } from "./connector_watch.ts";
 import { DatagramWatch } from "./datagram_watch.ts";
-import { type FlowSigns, FlowWatch } from "./flow_watch.ts";
+import { BothSigns, FlowWatch, type WatchSigns } from "./flow_watch.ts";
 import type { DatagramTarget, FlowTarget } from "./local_flow.ts";
 import { type ServiceUsage, UsageTable } from "./service_usage.ts";
 import { TrackedChannel } from "./tracked_channel.ts";
@@ -29,6 +30,7 @@ export class FlowDialer {
   readonly #live = new Set<LiveFlow>();
   readonly #ways: WayFinder;
   readonly #watch: FlowWatch<RelayClient>;
+  readonly #connectorWatch: ConnectorWatch;
   readonly #datagramWatch = new DatagramWatch();
   readonly #usage = new UsageTable();
 
@@ -36,6 +38,7 @@ export class FlowDialer {
     this.#options = options;
     this.#ways = new WayFinder(options);
     this.#watch = new FlowWatch({ onSilent: (relay) => this.#ways.doubt(relay) });
+    this.#connectorWatch = new ConnectorWatch((path, signal) => options.sessions.ask(path, signal));
     options.views.onChange(() => this.#viewChanged());
   }
 
@@ -82,6 +85,7 @@ export class FlowDialer {
   close(): void {
     this.#ways.close();
     this.#watch.close();
+    this.#connectorWatch.close();
     this.#datagramWatch.close();
   }
 
@@ -104,9 +108,10 @@ export class FlowDialer {
 
   #enter(
     service: string,
-    { relay, connector, carrier }: Way,
+    way: Way,
     end: (reason: Error) => void,
-  ): { readonly signs: FlowSigns; readonly leave: () => void } {
+  ): { readonly signs: WatchSigns; readonly leave: () => void } {
+    const { relay, connector, carrier } = way;
     const flow: LiveFlow = { service, connector: connector.uri, end };
     this.#live.add(flow);
     const leave = this.#usage.enter(service, {
@@ -118,7 +123,7 @@ export class FlowDialer {
     // The view may have changed while the flow was opened.
     queueMicrotask(() => this.#check(flow));
     return {
-      signs: this.#watch.enter(relay),
+      signs: new BothSigns(this.#watch.enter(relay), this.#connectorWatch.enter(way)),
       leave: () => {
         this.#live.delete(flow);
         leave();

@@ -59,8 +59,42 @@ export class FlowWatch<R> {
   }
 }
 
-/** What one flow tells about its relay; each call costs next to nothing. */
-export class FlowSigns {
+/** What one flow tells of itself; each call costs next to nothing. */
+export interface WatchSigns {
+  spoke(): void;
+  heard(): void;
+  /** The flow has ended. */
+  leave(): void;
+}
+
+/** Tells two watches the same. */
+export class BothSigns implements WatchSigns {
+  readonly #one: WatchSigns;
+  readonly #other: WatchSigns;
+
+  constructor(one: WatchSigns, other: WatchSigns) {
+    this.#one = one;
+    this.#other = other;
+  }
+
+  spoke(): void {
+    this.#one.spoke();
+    this.#other.spoke();
+  }
+
+  heard(): void {
+    this.#one.heard();
+    this.#other.heard();
+  }
+
+  leave(): void {
+    this.#one.leave();
+    this.#other.leave();
+  }
+}
+
+/** What one flow tells about its relay. */
+export class FlowSigns implements WatchSigns {
   /** Whether something was sent since something came. */
   isWaiting = false;
   readonly #relay: Watched;
@@ -81,7 +115,6 @@ export class FlowSigns {
     this.#relay.heard = true;
   }
 
-  /** The flow has ended. */
   leave(): void {
     if (this.#relay.flows.delete(this)) this.#onLeave();
   }

@@ -40,6 +40,11 @@ export class ParkedCarriers {
 
   close(): void {
     this.#closed = true;
+    this.drop();
+  }
+
+  /** Lets go of those that are ready: they lead nowhere. */
+  drop(): void {
     for (const { body, timer } of this.#ready.splice(0)) {
       clearTimeout(timer);
       body.abort();

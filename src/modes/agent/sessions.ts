@@ -3,8 +3,10 @@
  * flows, forgotten when they end.
  */
 
+import { withSignal } from "../../base/async.ts";
 import { GinnelError } from "../../base/errors.ts";
 import type { Logger } from "../../base/log.ts";
+import type { Exchange } from "../../dataplane/carrier.ts";
 import { openSession, type Session } from "../../dataplane/session.ts";
 import type { SessionTrust } from "../../dataplane/session_trust.ts";
 import type { Identity } from "../../identity/identity_file.ts";
@@ -97,17 +99,37 @@ export class SessionPool {
     for (const session of this.#open) session.close(reason);
   }
 
+  /** Finds out whether a connector answers its relay; does not settle before the signal fires while it has not. */
+  async ask(
+    { relay, connector }: { readonly relay: RelayClient; readonly connector: ConnectorChoice },
+    signal: AbortSignal,
+  ): Promise<void> {
+    const { head, body } = await this.#request({ relay, connector }, signal);
+    body.abort();
+    if (head.status !== 200) await withSignal(new Promise(() => {}), signal);
+  }
+
+  #request(
+    { relay, connector: { uri, instance } }: {
+      readonly relay: RelayClient;
+      readonly connector: ConnectorChoice;
+    },
+    signal: AbortSignal,
+  ): Promise<Exchange> {
+    return relay.request({
+      method: "CONNECT",
+      protocol: "connect-tcp",
+      scheme: "https",
+      path: sessionPath(nameAtRelay(uri, this.#options.identity().trust.domain)),
+      headers: [[INSTANCE_HEADER, instance]],
+    }, { signal });
+  }
+
   async #make(relay: RelayClient, connector: ConnectorChoice): Promise<Session> {
     const { identity: current, trust, logger } = this.#options;
     const identity = current();
     const signal = AbortSignal.timeout(SESSION_TIMEOUT_MS);
-    const { head, body } = await relay.request({
-      method: "CONNECT",
-      protocol: "connect-tcp",
-      scheme: "https",
-      path: sessionPath(nameAtRelay(connector.uri, identity.trust.domain)),
-      headers: [[INSTANCE_HEADER, connector.instance]],
-    }, { signal });
+    const { head, body } = await this.#request({ relay, connector }, signal);
     if (head.status !== 200) {
       body.abort();
       throw new GinnelError(

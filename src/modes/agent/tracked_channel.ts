@@ -4,16 +4,16 @@
 
 import type { ByteChannel } from "../../base/channel.ts";
 import type { SealedChannel } from "../../dataplane/sealed_channel.ts";
-import type { FlowSigns } from "./flow_watch.ts";
+import type { WatchSigns } from "./flow_watch.ts";
 
 /** Calls `forget` when the flow was aborted or both its directions have ended. */
 export class TrackedChannel implements ByteChannel {
   readonly #channel: SealedChannel;
-  readonly #signs: FlowSigns;
+  readonly #signs: WatchSigns;
   readonly #forget: () => void;
   #openDirections = 2;
 
-  constructor(channel: SealedChannel, watch: { readonly signs: FlowSigns; readonly forget: () => void }) {
+  constructor(channel: SealedChannel, watch: { readonly signs: WatchSigns; readonly forget: () => void }) {
     this.#channel = channel;
     this.#signs = watch.signs;
     this.#forget = watch.forget;

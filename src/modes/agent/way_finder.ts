@@ -3,7 +3,7 @@
  * fails or is slow.
  */
 
-import { withSignal } from "../../base/async.ts";
+import { withDeadline, withSignal } from "../../base/async.ts";
 import { errorMessage } from "../../base/errors.ts";
 import type { Logger } from "../../base/log.ts";
 import { race } from "../../base/race.ts";
@@ -51,6 +51,12 @@ const REPORT_TIMEOUT_MS = 1_500;
 /** Milliseconds a client waits for the first view after the agent's start. */
 const VIEW_WAIT_MS = 5_000;
 
+/**
+ * Milliseconds for which a flow waits while no relay is connected: a machine that woke up has its network back by then, and
+ * a program that hears "unreachable" tells its user sooner than one that hangs.
+ */
+const RELAY_WAIT_MS = 1_500;
+
 /** Milliseconds an opening flow waits before its relay is asked for a sign of life, and between such questions. */
 const DOUBT_MS = 500;
 
@@ -86,7 +92,7 @@ export class WayFinder {
     { open, signal }: { readonly open: (way: Way) => Promise<T>; readonly signal: AbortSignal },
   ): Promise<T> {
     await this.#authorize(target, signal);
-    let relays = this.#usableRelays();
+    let relays = await this.#awaitRelays(signal);
     let refusal: FlowRefusedError | undefined;
     const avoid: string[] = [];
     for (;;) {
@@ -141,9 +147,27 @@ export class WayFinder {
     ]);
   }
 
+  /** The usable relays; where there is none, they are dialled at once and waited for, but not for long. */
+  async #awaitRelays(signal: AbortSignal): Promise<RelayClient[]> {
+    const relays = this.#usableRelays();
+    const listed = this.#options.relays();
+    if (relays.length > 0 || listed.length === 0) return relays;
+    await withDeadline(RELAY_WAIT_MS, (over) => Promise.any(listed.map((relay) => relay.hurry(over))), {
+      signal,
+    }).catch(() => signal.throwIfAborted());
+    return this.#usableRelays();
+  }
+
   async #authorize(target: DialTarget, signal: AbortSignal): Promise<void> {
     const { views } = this.#options;
     const { service } = target;
+    if (views.isRefused) {
+      throw new FlowUnavailableError({
+        status: 403,
+        error: "http_request_denied",
+        details: "the network does not admit this identity any more",
+      });
+    }
     // Right after the start the view may still be on its way.
     await views.waitFor(() => views.isValid, VIEW_WAIT_MS);
     if (views.mayDial(service)) return;
