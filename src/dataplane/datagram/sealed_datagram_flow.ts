@@ -10,7 +10,6 @@ import type { FlowParts } from "../flow_opening.ts";
 import { type OpenedRecord, RECORD_TYPE } from "../record.ts";
 import type { RecordStream } from "../record_stream.ts";
 import { decodeReset, encodeReset } from "../reset.ts";
-import { type DatagramCipher, NODE_CIPHER } from "./datagram_cipher.ts";
 import { type DatagramFlow, MAX_DATAGRAM } from "./datagram_flow.ts";
 import { DatagramRecords, readDatagrams } from "./datagram_records.ts";
 import {
@@ -23,17 +22,6 @@ import {
 
 /** How long the last record may take to leave before the stream is torn down, in milliseconds. */
 const END_LINGER = 1_000;
-
-/** What a {@linkcode SealedDatagramFlow} needs beside what every flow has. */
-export interface SealedDatagramFlowOptions {
-  /**
-   * Carries bare sealed datagrams; it may overwrite {@linkcode SEALED_DATAGRAM_HEADROOM} bytes in front of each, which is
-   * more than other senders grant.
-   */
-  readonly datagrams: DatagramPort;
-  /** The runtime's own where absent. */
-  readonly cipher?: DatagramCipher;
-}
 
 /** One end of an open sealed flow of datagrams. */
 export class SealedDatagramFlow implements DatagramFlow {
@@ -54,7 +42,11 @@ export class SealedDatagramFlow implements DatagramFlow {
   #room: PromiseWithResolvers<void> | undefined;
   #ended = false;
 
-  constructor(parts: FlowParts, { datagrams, cipher = NODE_CIPHER }: SealedDatagramFlowOptions) {
+  /**
+   * `datagrams` carries bare sealed datagrams; it may overwrite {@linkcode SEALED_DATAGRAM_HEADROOM} bytes in front of
+   * each, which is more than other senders grant.
+   */
+  constructor(parts: FlowParts, datagrams: DatagramPort) {
     const { channel, records, session, flowId } = parts;
     const keys = session.datagramKeys(flowId);
     this.#channel = channel;
@@ -62,8 +54,8 @@ export class SealedDatagramFlow implements DatagramFlow {
     this.#records = records;
     this.#sender = new DatagramRecords(records, { onFailure: (error) => this.#broken(error) });
     this.#sender.onRoom = () => this.#wake();
-    this.#sealer = new DatagramSealer(keys.send, { cipher });
-    this.#opener = new DatagramOpener(keys.receive, { cipher });
+    this.#sealer = new DatagramSealer(keys.send);
+    this.#opener = new DatagramOpener(keys.receive);
     ({ promise: this.closed, resolve: this.#resolveClosed } = Promise.withResolvers<Error | undefined>());
     datagrams.receive((sealed) => this.#open(sealed));
     void this.#read();

@@ -8,7 +8,6 @@ import { openDatagramFlow } from "../../dataplane/datagram/open_datagram_flow.ts
 import type { SealedDatagramFlow } from "../../dataplane/datagram/sealed_datagram_flow.ts";
 import { openFlow } from "../../dataplane/flow.ts";
 import type { SealedChannel } from "../../dataplane/sealed_channel.ts";
-import { datagramCipher } from "../shared/datagram_cipher.ts";
 import type { RelayClient } from "../shared/relay_client.ts";
 import { ConnectorWatch } from "./connector_watch.ts";
 import { DatagramWatch } from "./datagram_watch.ts";
@@ -71,7 +70,6 @@ export class FlowDialer {
         const flow = await openDatagramFlow({
           channel: body,
           datagrams,
-          cipher: datagramCipher(),
           session,
           header: headerOf(target),
           signal,

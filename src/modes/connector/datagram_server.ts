@@ -14,7 +14,6 @@ import type { FlowDecision } from "../../dataplane/flow_opening.ts";
 import type { Session } from "../../dataplane/session.ts";
 import { encodeMessage } from "../../wire/control/framing.ts";
 import type { FlowHeader } from "../../wire/control/messages.ts";
-import { datagramCipher } from "../shared/datagram_cipher.ts";
 import { type DatagramUpstream, type DatagramWish, openDatagramUpstream } from "./datagram_upstream.ts";
 import { joinDatagrams } from "./join_datagrams.ts";
 import { plainStatus, upstreamReason, upstreamRefusal } from "./refusal.ts";
@@ -66,7 +65,6 @@ export class DatagramServer {
         acceptDatagramFlow({
           channel,
           datagrams,
-          cipher: datagramCipher(),
           relayed: {
             service: service.name,
             protocol: header.protocol,

@@ -17,7 +17,7 @@ const OTHER_KEY = { ...KEY, key: new Uint8Array(32).fill(8) };
 const OTHER_NONCE = { ...KEY, nonceBase: new Uint8Array(12).fill(8) };
 
 function sealing(key = KEY, first = 0): (payload: Uint8Array) => Uint8Array<ArrayBuffer> {
-  const sealer = new DatagramSealer(key, { first });
+  const sealer = new DatagramSealer(key, first);
   return (payload) => {
     const end = sealer.seal(payload);
     return sealer.buffer.slice(SEALED_DATAGRAM_HEADROOM, end);
