@@ -7,6 +7,8 @@ import { errorMessage } from "../../src/base/errors.ts";
 import { compileTool } from "../support/compile_tool.ts";
 import { eventually } from "../support/eventually.ts";
 import { type ManagedProcess, runCommand } from "../support/processes.ts";
+import { RELAY_PORT } from "../support/deployment.ts";
+import { UdpProxy } from "../support/udp_proxy.ts";
 import { ServiceGround } from "../support/service_ground.ts";
 import { type BareDatagrams, measureBareDatagrams } from "./bare_datagrams.ts";
 import type { BenchNetwork } from "./bench_network.ts";
@@ -45,6 +47,8 @@ export class ServicesBench implements AsyncDisposable {
   readonly #virtual = new Map<string, string>();
   readonly #local = new Map<string, string>();
   #added = 0;
+  #proxy: UdpProxy | undefined;
+  #path: object = {};
 
   private constructor(ground: ServiceGround, tools: ServicesBench["tools"]) {
     this.#ground = ground;
@@ -172,9 +176,13 @@ export class ServicesBench implements AsyncDisposable {
     return JSON.parse(await runCommand(wrap([this.#tools.netload, "http", hostname, `${port}`, `${count}`])));
   }
 
-  /** Starts the capturing agent anew: it has no session with the connector yet. */
-  async restartAgent(): Promise<void> {
+  /**
+   * Starts the capturing agent anew: it has no session with the connector yet. With `roundTripMs` the way to its relay
+   * takes so long from now on.
+   */
+  async restartAgent({ roundTripMs }: { readonly roundTripMs?: number } = {}): Promise<void> {
     await this.#nodes.get("agent")!.stop({ signal: "SIGINT" });
+    if (roundTripMs !== undefined) await this.#startProxy(roundTripMs);
     await this.#startAgent();
   }
 
@@ -199,6 +207,7 @@ export class ServicesBench implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    await this.#proxy?.[Symbol.asyncDispose]();
     await this.#ground[Symbol.asyncDispose]();
   }
 
@@ -252,12 +261,26 @@ export class ServicesBench implements AsyncDisposable {
     for (const name of Object.keys(PORTS)) this.#local.set(name, await this.#localAddress(name));
   }
 
+  async #startProxy(roundTripMs: number): Promise<void> {
+    const { hosts } = this.#ground;
+    const [wan, relay] = [hosts.host("relay2").address, hosts.host("relay1").address];
+    this.#proxy = await UdpProxy.start({
+      listen: { hostname: wan, port: RELAY_PORT },
+      target: { hostname: relay, port: RELAY_PORT },
+      delayMs: roundTripMs / 2,
+      loss: 0,
+      wrap: (command) => hosts.command("relay2", command),
+    });
+    // Only QUIC goes by the proxy.
+    this.#path = { relays: [{ name: "relay-1", address: `${wan}:${RELAY_PORT}` }], carrier: "quic" };
+  }
+
   async #startAgent(): Promise<void> {
     const ground = this.#ground;
     const forwards = (["bulk", "web"] as const).map((service) => (
       { listen: `127.0.0.1:${PORTS[service]}`, service, port: PORTS[service] }
     ));
-    this.#nodes.set("agent", await ground.startAgent("agent1", { services: {}, forwards }));
+    this.#nodes.set("agent", await ground.startAgent("agent1", { services: {}, forwards, ...this.#path }));
     for (const name of Object.keys(PORTS)) {
       this.#virtual.set(name, await this.#virtualAddress(name));
     }

@@ -24,6 +24,7 @@ const COST_MS = 2_000;
 const QUERIES_PER_SECOND = 1_000;
 const REQUESTS = 300;
 const PINGS = 100;
+const LONG_PATH_MS = 20;
 const MANY_SERVICES = 1_000;
 /** New services measured in one run. */
 const CHANGES = 5;
@@ -55,6 +56,7 @@ export const SERVICE_SCENARIOS: readonly Scenario[] = [
       pingRow(),
       newServiceRow("services: a new service appears"),
       newServiceRow(`services: a new service appears beside ${MANY_SERVICES}`, MANY_SERVICES),
+      longPathRow(),
     ],
     start: async (network) => {
       const services = await ServicesBench.start(network);
@@ -124,7 +126,9 @@ function costRow(direction: Direction): Measurement {
 function dnsRow(name: string, target: (bench: ServicesBench) => DnsTarget, limit?: Target): Measurement {
   return row(name, async (bench, { runs, seconds }) => {
     const load = { perSecond: QUERIES_PER_SECOND, seconds };
+    const before = bench.cpuSeconds();
     const results = await repeat(runs, () => bench.measureDns(target(bench), load));
+    const cpu = cpuSince(before, { bench, count: runs * seconds * QUERIES_PER_SECOND, nodes: ["agent"] });
     const failed = results.reduce((sum, result) => sum + result.failed, 0);
     return {
       unit: "us p99",
@@ -132,7 +136,7 @@ function dnsRow(name: string, target: (bench: ServicesBench) => DnsTarget, limit
       target: limit,
       note: `${QUERIES_PER_SECOND} a second; p50 ${
         median(results.map(({ p50Micros }) => p50Micros)).toFixed(0)
-      } us, ${failed} failed`,
+      } us, ${failed} failed; ${cpu}`,
     };
   });
 }
@@ -165,6 +169,27 @@ function firstUseRow(): Measurement {
   });
 }
 
+/** The last of all: the way to the relay stays long. Raw are two round trips, one to connect and one for the request. */
+function longPathRow(): Measurement {
+  const name =
+    `services: first byte over a round trip of ${LONG_PATH_MS} ms, captured against two round trips`;
+  return row(name, async (bench, { runs }) => {
+    await bench.restartAgent({ roundTripMs: LONG_PATH_MS });
+    await bench.measureHttp(bench.captured("web"), 1);
+    const times = await repeat(
+      runs,
+      async () => (await bench.measureHttp(bench.captured("web"), 20)).p50Micros,
+    );
+    const ratios = times.map((micros) => micros / (2_000 * LONG_PATH_MS));
+    return {
+      unit: "times",
+      runs: ratios,
+      target: { atMost: 3 },
+      note: `${formatNumber(median(times) / 1e3)} ms p50`,
+    };
+  });
+}
+
 function pingRow(): Measurement {
   return row("services: added to a ping", async (bench, { runs }) => {
     const raw: number[] = [];
@@ -190,6 +215,20 @@ function newServiceRow(name: string, others = 0): Measurement {
     const note = `from the API's answer to the name's; slowest of ${all.length} ${slowest} ms`;
     return { unit: "ms", runs: medians, target: { atMost: 1_000 }, note };
   });
+}
+
+/** CPU time of each node per thing done, in words. */
+function cpuSince(
+  before: Record<string, number>,
+  { bench, count, nodes }: {
+    readonly bench: ServicesBench;
+    readonly count: number;
+    readonly nodes: readonly string[];
+  },
+): string {
+  const after = bench.cpuSeconds();
+  const each = nodes.map((node) => `${node} ${((after[node]! - before[node]!) / count * 1e6).toFixed(0)}`);
+  return `CPU us each: ${each.join(", ")}`;
 }
 
 /** The ratio of each pair, and both medians. */
