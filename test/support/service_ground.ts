@@ -36,6 +36,8 @@ export interface ServiceInput {
 export interface ServiceGroundOptions {
   /** Further fields of the controller's settings. */
   readonly controller?: Readonly<Record<string, unknown>>;
+  /** Further fields of the config of the relay that the controller is part of. */
+  readonly relay?: Readonly<Record<string, unknown>>;
   /** Runs agents and connectors with another program, such as a compiled binary. */
   readonly program?: readonly string[];
   /** What every node logs; `debug` when absent. */
@@ -70,7 +72,7 @@ export class ServiceGround implements AsyncDisposable {
 
   /** Makes the hosts and starts the relay with the controller. There is neither service nor policy yet. */
   static async create(
-    { controller: config = {}, program = PROGRAM, logLevel = "debug" }: ServiceGroundOptions = {},
+    { controller: config = {}, relay = {}, program = PROGRAM, logLevel = "debug" }: ServiceGroundOptions = {},
   ): Promise<ServiceGround> {
     await using undo = new AsyncDisposableStack();
     const folder = await Deno.makeTempDir({ prefix: "ginnel-services-" });
@@ -96,6 +98,7 @@ export class ServiceGround implements AsyncDisposable {
         advertise: `${address}:${RELAY_PORT}`,
         ...relayFields(folder, 1),
         log,
+        ...relay,
       },
       place: {
         address,

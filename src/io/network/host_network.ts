@@ -18,6 +18,7 @@ import { RelayNat } from "./nat.ts";
 import { captureGuardTableName, killSwitchTableName, natTableName } from "./nft_text.ts";
 import { removeTable, tableNames } from "./nft.ts";
 import type { ResolverLayers } from "./resolver_layers.ts";
+import type { RouteSiblings } from "./route_siblings.ts";
 import { RouteTable } from "./routes.ts";
 import { ServiceDns } from "./service_dns.ts";
 
@@ -39,7 +40,12 @@ export interface HostNetworkOptions {
   readonly resolvConf?: string;
   /** Who else of this process may want the machine's resolver: the same for all its interfaces. */
   readonly resolverLayers?: ResolverLayers;
+  /** The other interfaces of this process: the same for all of them. */
+  readonly routeSiblings?: RouteSiblings;
 }
+
+/** What the interfaces of one process share. */
+export type SharedNetwork = Pick<HostNetworkOptions, "resolverLayers" | "routeSiblings">;
 
 /** The network around one tunnel interface. Its parts do nothing before they are asked to. */
 export class HostNetwork implements AsyncDisposable {
@@ -58,12 +64,18 @@ export class HostNetwork implements AsyncDisposable {
   private constructor(
     name: string,
     context: NetworkContext,
-    { resolvConf, resolverLayers }: Pick<HostNetworkOptions, "resolvConf" | "resolverLayers">,
+    { resolvConf, resolverLayers, routeSiblings }: Pick<
+      HostNetworkOptions,
+      "resolvConf" | "resolverLayers" | "routeSiblings"
+    >,
   ) {
     this.name = name;
     this.#context = context;
     this.interface = new InterfaceSetup(name, context);
-    this.routes = new RouteTable({ interface: name }, context);
+    this.routes = new RouteTable(
+      { interface: name, ...(routeSiblings !== undefined && { siblings: routeSiblings }) },
+      context,
+    );
     this.nat = new RelayNat({ interface: name }, context);
     this.killSwitch = new KillSwitch({ interface: name }, context);
     this.captureGuard = new CaptureGuard({ interface: name }, context);

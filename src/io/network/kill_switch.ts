@@ -16,6 +16,8 @@ export interface KillSwitchConfig {
   readonly routes: "full" | readonly IpPrefix[];
   /** Reachable outside the tunnel. Whoever dials relays by name adds its resolver here, port 53. */
   readonly relays: readonly RelayEndpoint[];
+  /** Our other interfaces: what they catch leaves through nothing but us. */
+  readonly beside?: readonly string[];
 }
 
 /** The kill switch of one tunnel interface. */

@@ -21,6 +21,8 @@ export interface KillSwitchRules {
   /** "full": nothing but the exceptions; otherwise these prefixes may not. */
   readonly routes: "full" | readonly IpPrefix[];
   readonly relays: readonly RelayEndpoint[];
+  /** Further interfaces by which packets may leave. */
+  readonly beside?: readonly string[];
 }
 
 /** An address and port that stays reachable outside the tunnel, by UDP and TCP. */
@@ -68,9 +70,10 @@ export function natTable({ interfaceName, pools, gateways, exclusive }: NatRules
 }
 
 /** The agent's table: what leaves this machine, its own or forwarded, must go through the tunnel. */
-export function killSwitchTable({ interfaceName, routes, relays }: KillSwitchRules): TableText {
+export function killSwitchTable(rules: KillSwitchRules): TableText {
+  const { interfaceName, routes, relays, beside = [] } = rules;
   const name = killSwitchTableName(interfaceName);
-  const tun = `"${interfaceName}"`;
+  const tun = [interfaceName, ...beside].map((name) => `"${checkInterfaceName(name)}"`).join(", ");
   const endpoints = ([4, 6] as const).flatMap((version) => relayRules(version, relays));
   const full = routes === "full";
   const sets = full ? [] : routeSets(routes);
@@ -81,7 +84,7 @@ export function killSwitchTable({ interfaceName, routes, relays }: KillSwitchRul
     ...(full ? LINK_RULES : []),
     ...outside,
   ];
-  const forward = [`oifname ${tun} accept`, ...(full ? [`iifname ${tun} accept`] : []), ...outside];
+  const forward = [`oifname { ${tun} } accept`, ...(full ? [`iifname { ${tun} } accept`] : []), ...outside];
   const body = [
     ...sets.map(({ text }) => text),
     chain("output", { hook: "type filter hook output priority filter", rules: output }),

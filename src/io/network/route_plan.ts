@@ -13,6 +13,7 @@ import {
 } from "../../base/ip.ts";
 import type { Step } from "./batch.ts";
 import type { KernelRoute, NextHop } from "./ip_json.ts";
+import type { Siblings } from "./route_siblings.ts";
 
 /** The protocol number (rtm_protocol) of every route of ours; none of the known routing daemons has it. */
 const ROUTE_PROTOCOL = "71";
@@ -33,6 +34,8 @@ export interface RouteWish {
   readonly pins: readonly Pin[];
   /** Addresses that had a pin of ours before. */
   readonly pinnedBefore: readonly IpAddress[];
+  /** The other interfaces of this process. */
+  readonly siblings?: Siblings;
 }
 
 /** What to do, and what cannot be done. */
@@ -72,7 +75,8 @@ export function planRoutes(wish: RouteWish): RoutePlan {
       undo: `route add ${tunnelLine(prefix, interfaceName)}`,
     });
   }
-  const pinNames = new Set(pins.map(({ address }) => nameOf({ prefix: hostPrefix(address) })));
+  const kept = [...pins.map(({ address }) => address), ...wish.siblings?.pinned ?? []];
+  const pinNames = new Set(kept.map((address) => nameOf({ prefix: hostPrefix(address) })));
   for (const route of oldPins.filter((route) => !pinNames.has(nameOf(route)))) {
     steps.push({ run: `route del ${pinLine(route)}`, undo: `route add ${pinLine(route)}` });
   }
@@ -89,17 +93,22 @@ export function coveredBy(wanted: readonly IpPrefix[], pinned: readonly IpAddres
 }
 
 /**
- * Where a packet to `address` goes when our routes are not there: the longest prefix, then the lowest metric. The main
- * table comes first; where it knows no way, rules may lead to another that does.
+ * Where a packet to `address` goes when our routes are not there, nor those of other interfaces that we or another
+ * ginnel made: the longest prefix, then the lowest metric. The main table comes first; where it knows no way, rules may
+ * lead to another that does.
  */
 export function outsideRoute(
   address: IpAddress,
-  { interfaceName, present, pinnedBefore }: Omit<RouteWish, "wanted" | "pins">,
+  { interfaceName, present, pinnedBefore, siblings }: Omit<RouteWish, "wanted" | "pins">,
 ): KernelRoute | undefined {
-  const isPin = pinTest({ interfaceName, pinnedBefore, pins: [{ address }] });
+  const isPin = pinTest({ interfaceName, pinnedBefore, pins: [{ address }], ...(siblings && { siblings }) });
+  const isOurs = (route: KernelRoute) => {
+    const device = route.hop?.device ?? "";
+    if (device === interfaceName || siblings?.interfaces.has(device) === true) return true;
+    return isPin(route) || (route.protocol === ROUTE_PROTOCOL && !isHostRoute(route));
+  };
   const fitting = present.filter((route) =>
-    WAYS.has(route.type) && prefixContains(route.prefix, address) && route.hop?.device !== interfaceName &&
-    !isPin(route)
+    WAYS.has(route.type) && prefixContains(route.prefix, address) && !isOurs(route)
   );
   return fitting.toSorted((a, b) =>
     rank(a) - rank(b) || b.prefix.length - a.prefix.length || a.metric - b.metric
@@ -145,11 +154,13 @@ type PinRoute = Pick<KernelRoute, "prefix" | "hop">;
 
 /** Recognises our pins: host routes of our number to an address that is pinned, or was. */
 function pinTest(
-  { interfaceName, pins, pinnedBefore }: Pick<RouteWish, "interfaceName" | "pins" | "pinnedBefore">,
+  { interfaceName, pins, pinnedBefore, siblings }: Omit<RouteWish, "present" | "wanted">,
 ): (route: KernelRoute) => boolean {
-  const known = new Set([...pins.map(({ address }) => address), ...pinnedBefore].map(formatIp));
+  const addresses = [...pins.map(({ address }) => address), ...pinnedBefore, ...siblings?.pinned ?? []];
+  const known = new Set(addresses.map(formatIp));
+  const devices = new Set([interfaceName, ...siblings?.interfaces ?? []]);
   return (route) =>
-    route.protocol === ROUTE_PROTOCOL && isHostRoute(route) && route.hop?.device !== interfaceName &&
+    route.protocol === ROUTE_PROTOCOL && isHostRoute(route) && !devices.has(route.hop?.device ?? "") &&
     known.has(formatIp({ version: route.prefix.version, value: route.prefix.first }));
 }
 

@@ -10,8 +10,8 @@ import { checkInterfaceName } from "./interface_name.ts";
 import type { NetworkContext } from "./context.ts";
 import { type KernelRoute, readRoutes } from "./ip_json.ts";
 import { ipv6Usable } from "./ipv6.ts";
-import { coveredBy, isHostRoute, outsideRoute, type Pin, planRoutes } from "./route_plan.ts";
-import { Serial } from "./serial.ts";
+import { coveredBy, isHostRoute, outsideRoute, type Pin, planRoutes, type RouteWish } from "./route_plan.ts";
+import { RouteSiblings } from "./route_siblings.ts";
 
 /** What became of a wish. */
 export interface AppliedRoutes {
@@ -23,13 +23,20 @@ export interface AppliedRoutes {
 export class RouteTable implements AsyncDisposable {
   readonly #name: string;
   readonly #context: NetworkContext;
-  readonly #serial = new Serial();
+  readonly #siblings: RouteSiblings;
   #wanted: readonly IpPrefix[] = [];
   #pinned: readonly IpAddress[] = [];
   #reported = "";
 
-  constructor({ interface: name }: { readonly interface: string }, context: NetworkContext) {
+  constructor(
+    { interface: name, siblings = new RouteSiblings() }: {
+      readonly interface: string;
+      readonly siblings?: RouteSiblings;
+    },
+    context: NetworkContext,
+  ) {
     this.#name = checkInterfaceName(name);
+    this.#siblings = siblings;
     this.#context = context;
   }
 
@@ -38,7 +45,7 @@ export class RouteTable implements AsyncDisposable {
    * keep the way they have outside.
    */
   apply(wanted: readonly IpPrefix[], pinned: readonly IpAddress[]): Promise<AppliedRoutes> {
-    return this.#serial.run(() => {
+    return this.#siblings.run(() => {
       [this.#wanted, this.#pinned] = [wanted, pinned];
       return this.#execute();
     });
@@ -46,7 +53,7 @@ export class RouteTable implements AsyncDisposable {
 
   /** Finds the way outside anew: after a network change, and before each attempt to reconnect. */
   refreshPins(): Promise<AppliedRoutes> {
-    return this.#serial.run(() => this.#execute());
+    return this.#siblings.run(() => this.#execute());
   }
 
   /** All routes of this machine, of all tables, its own addresses among them. */
@@ -57,7 +64,7 @@ export class RouteTable implements AsyncDisposable {
 
   /** Removes every route of ours. */
   close(): Promise<void> {
-    return this.#serial.run(async () => {
+    return this.#siblings.run(async () => {
       [this.#wanted, this.#pinned] = [[], []];
       // Nothing was ever set up: there is nothing to look for.
       if (this.#context.journal.data.pins === undefined) return;
@@ -78,11 +85,13 @@ export class RouteTable implements AsyncDisposable {
     const covered = coveredBy(wanted, this.#pinned);
     const present = await this.present();
     const pinnedBefore = (journal.data.pins ?? []).map(parseIp).filter((address) => address !== undefined);
-    const table = { interfaceName: this.#name, present, pinnedBefore };
+    const siblings = this.#siblings.of(this.#name);
+    const table = { interfaceName: this.#name, present, pinnedBefore, siblings };
     const pins = this.#pins(covered, table);
     const plan = planRoutes({ ...table, wanted, pins });
     const names = new Set([...pins.map(({ address }) => address), ...pinnedBefore].map(formatIp));
     await journal.update({ pins: [...names] });
+    this.#siblings.set(this.#name, wanted.length > 0 ? pins.map(({ address }) => address) : undefined);
     await runBatch(plan.steps, { commands, logger, purpose: `route through interface ${this.#name}` });
     await journal.update({ pins: pins.map(({ address }) => formatIp(address)) });
     this.#report({ ipv6, conflicts: plan.conflicts });
@@ -91,7 +100,7 @@ export class RouteTable implements AsyncDisposable {
 
   #pins(
     addresses: readonly IpAddress[],
-    table: { interfaceName: string; present: readonly KernelRoute[]; pinnedBefore: readonly IpAddress[] },
+    table: Omit<RouteWish, "wanted" | "pins">,
   ): Pin[] {
     const { logger } = this.#context;
     const pins: Pin[] = [];

@@ -117,11 +117,13 @@ export class ServiceDns implements AsyncDisposable {
 
   /** The servers that know all other names: those of a tunnel of ours, or those that were there before. */
   async upstreams(): Promise<readonly IpAddress[]> {
+    // Those of a tunnel count from the moment that it has them: nothing is to be asked beside it.
+    const tunnel = this.#mode === "resolved" ? [] : this.#layers.tunnelServers();
+    if (tunnel.length > 0) return this.#notOwn(tunnel);
     const now = Date.now();
     const known = this.#upstreams;
     if (known !== undefined && Math.abs(now - known.at) < UPSTREAMS_MS) return known.servers;
-    const all = await this.#findUpstreams();
-    const servers = all.filter((address) => !this.#own.has(formatIp(address)));
+    const servers = this.#notOwn(await this.#findUpstreams());
     this.#upstreams = { at: now, servers };
     return servers;
   }
@@ -174,6 +176,10 @@ export class ServiceDns implements AsyncDisposable {
     return false;
   }
 
+  #notOwn(servers: readonly IpAddress[]): readonly IpAddress[] {
+    return servers.filter((address) => !this.#own.has(formatIp(address)));
+  }
+
   async #findUpstreams(): Promise<readonly IpAddress[]> {
     const behindResolved = async () => {
       const { resolvedPath = "/run/systemd/resolve/resolv.conf" } = this.#options;
@@ -181,8 +187,6 @@ export class ServiceDns implements AsyncDisposable {
       return readResolvConf(await file.read() ?? "").servers;
     };
     if (this.#mode === "resolved") return await behindResolved();
-    const tunnel = this.#layers.tunnelServers();
-    if (tunnel.length > 0) return tunnel;
     const { servers } = this.#before;
     if (this.#mode === "networkmanager") {
       const live = await this.#networkManager.servers();

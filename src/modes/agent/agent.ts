@@ -9,6 +9,7 @@ import { errorMessage } from "../../base/errors.ts";
 import { type AgentConfig, type AgentServicesConfig, servicesOf } from "../../config/schema/agent.ts";
 import type { AgentTunnelConfig } from "../../config/schema/tunnel.ts";
 import { ResolverLayers } from "../../io/network/resolver_layers.ts";
+import { RouteSiblings } from "../../io/network/route_siblings.ts";
 import { undoResolverLeftovers } from "../../io/network/resolver_leftovers.ts";
 import { HealthServer } from "../../telemetry/health.ts";
 import type { ModeContext, Running } from "../running.ts";
@@ -69,8 +70,8 @@ class Agent implements Running {
   /** What the agent does beside opening flows, and how that is. */
   readonly #parts = new Map<string, () => PartStatus>();
   #control: ControlSocket | undefined;
-  /** Tunnel and services may both want to be asked for names. */
-  readonly #resolverLayers = new ResolverLayers();
+  /** Tunnel and services may both want to be asked for names, and relays outside of them. */
+  readonly #shared = { resolverLayers: new ResolverLayers(), routeSiblings: new RouteSiblings() };
   #services: LocalServices | undefined;
   #tunnel: IpTunnel | undefined;
   #stopping: Promise<void> | undefined;
@@ -130,7 +131,7 @@ class Agent implements Running {
       connect: this.#connect,
       connectDatagrams: this.#connectDatagrams,
       relays: () => this.#node.relays.map(({ address }) => address),
-      resolverLayers: this.#resolverLayers,
+      shared: this.#shared,
       logger: this.#node.logger,
     });
   }
@@ -158,7 +159,8 @@ class Agent implements Running {
         ? relayOpener(() => this.#node.clients, config)
         : proxyOpener(proxy, { dialect, logger }),
       nameServers: () => this.#services?.nameServers ?? [],
-      resolverLayers: this.#resolverLayers,
+      beside: this.#services?.interfaces ?? [],
+      shared: this.#shared,
       logger,
       onChange: (isUpNow) => {
         isUp = isUpNow;

@@ -8,7 +8,7 @@ import { errorMessage, GinnelError } from "../../base/errors.ts";
 import type { IpAddress } from "../../base/ip.ts";
 import type { Logger } from "../../base/log.ts";
 import type { AgentServicesConfig } from "../../config/schema/agent.ts";
-import type { ResolverLayers } from "../../io/network/resolver_layers.ts";
+import type { SharedNetwork } from "../../io/network/host_network.ts";
 import type { ServiceMatch, ServiceMismatch, ServiceQuestion } from "../../core/service/catalogue.ts";
 import { NameAddresses } from "../../core/service/name_addresses.ts";
 import { virtualIndex } from "../../core/service/virtual_address.ts";
@@ -28,8 +28,8 @@ export interface LocalServicesOptions {
   readonly connectDatagrams: ConnectDatagrams;
   /** Whom capture must never swallow. */
   readonly relays: () => readonly HostPort[];
-  /** Who else of this agent may want the machine's resolver. */
-  readonly resolverLayers: ResolverLayers;
+  /** What this agent's interfaces share. */
+  readonly shared: SharedNetwork;
   readonly logger: Logger;
 }
 
@@ -92,6 +92,11 @@ export class LocalServices {
     return this.#names?.nameServers ?? [];
   }
 
+  /** The interfaces by which services are caught, if any are. */
+  get interfaces(): readonly string[] {
+    return this.#capture === undefined ? [] : [this.#options.config.interface];
+  }
+
   /** The network lists other relays. */
   async relayListChanged(): Promise<void> {
     await this.#capture?.relayListChanged();
@@ -126,7 +131,7 @@ export class LocalServices {
         },
         relays,
         nameServers: () => names?.nameServers ?? [],
-        host: { resolverLayers: this.#options.resolverLayers },
+        host: this.#options.shared,
         logger,
         onChange: () => {
           void names?.refresh();

@@ -15,9 +15,8 @@ import { TunnelClient } from "../../../dataplane/tunnel/client.ts";
 import { ConnectIp, MIN_MTU } from "../../../dataplane/tunnel/connect_ip.ts";
 import type { PacketDevice } from "../../../dataplane/tunnel/packet_device.ts";
 import { ChangeWatch } from "../../../io/network/change_watch.ts";
-import { HostNetwork } from "../../../io/network/host_network.ts";
+import { HostNetwork, type SharedNetwork } from "../../../io/network/host_network.ts";
 import { readMark, readResolvConf } from "../../../io/network/resolv_conf.ts";
-import type { ResolverLayers } from "../../../io/network/resolver_layers.ts";
 import { openTun } from "../../../io/tun/device.ts";
 import { type AssignedAddress, isRefusedAddress } from "../../../wire/capsule/connect_ip.ts";
 import type { OpenedTunnel, TunnelOpener } from "./open_tunnel.ts";
@@ -33,8 +32,10 @@ export interface IpTunnelOptions {
   readonly opener: TunnelOpener;
   /** The name servers behind our own resolver, where this agent has one. */
   readonly nameServers?: () => readonly IpAddress[];
-  /** Who else of this agent may want the machine's resolver. */
-  readonly resolverLayers?: ResolverLayers;
+  /** What this agent's interfaces share. */
+  readonly shared?: SharedNetwork;
+  /** The agent's other interfaces, which a kill switch leaves alone. */
+  readonly beside?: readonly string[];
   readonly logger: Logger;
   /** The tunnel carries packets, or does not any more. */
   readonly onChange?: (isUp: boolean) => void;
@@ -96,7 +97,7 @@ export class IpTunnel {
       await HostNetwork.open(config.interface, {
         logger,
         keepKillSwitch: config.killSwitch,
-        ...(options.resolverLayers !== undefined && { resolverLayers: options.resolverLayers }),
+        ...options.shared,
       }),
     );
     const device = openTun({ name: config.interface, mtu: MIN_MTU });
@@ -308,14 +309,18 @@ export class IpTunnel {
 
   /** Puts the kill switch in force, for all that is known to belong in the tunnel. */
   async #guard(): Promise<void> {
-    const { config } = this.#options;
+    const { config, beside = [] } = this.#options;
     if (!config.killSwitch) return;
     // What a split tunnel leads to is not known before the first link; until then a switch left in force stays.
     if (config.routes === "advertised" && this.#wanted === undefined) return;
     const wanted = this.#wanted ?? [];
     const routes = typeof config.routes === "string" ? wanted : [...config.routes, ...wanted];
     const relays = this.#addresses.endpoints();
-    await this.#network.killSwitch.apply({ routes: config.routes === "full" ? "full" : routes, relays });
+    await this.#network.killSwitch.apply({
+      routes: config.routes === "full" ? "full" : routes,
+      relays,
+      beside,
+    });
   }
 
   #tick(): void {
