@@ -81,12 +81,10 @@ testNeeding(
       ]);
       // Again and again: the agent takes a file that it did not write for one of another network.
       const stop = new AbortController();
-      const hijacking = (async () => {
-        while (!stop.signal.aborted) {
-          await Deno.writeTextFile(file, "nameserver 127.0.0.9\n");
-          await new Promise((resolve) => setTimeout(resolve, 20));
-        }
-      })();
+      const hijacking = eventually(async () => {
+        await Deno.writeTextFile(file, "nameserver 127.0.0.9\n");
+        return stop.signal.aborted;
+      }, { timeout: 60_000, interval: 20 });
       const seen = await look();
       stop.abort();
       await hijacking;
