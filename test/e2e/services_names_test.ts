@@ -95,6 +95,22 @@ testNeeding(NEEDS, "the machine asks the agent for names, and gets its resolver 
     },
   );
 
+  await t.step("an agent that no relay has told anything asks nobody for the network's names", async () => {
+    const { path } = await ground.identity("agent", "agent-1");
+    await Deno.writeTextFile(file, OWN);
+    const lonely = await ground.start(host, "lonely", {
+      mode: "agent",
+      identity: path,
+      relays: [{ name: "relay-9", address: "10.77.0.99:4433" }],
+    });
+    await lonely.waitForLine(/"capture_up"/);
+    await eventually(async () => /nameserver 10\.101\.0\.1/.test(await text()));
+    assert.deepEqual(await ask("web.ginnel.internal"), { code: "SERVFAIL", answers: [] });
+    assert.deepEqual(await ask("public.test"), publicName);
+    assert.equal((await lonely.stop()).code, 0);
+    assert.equal(await text(), OWN);
+  });
+
   await t.step("an uninstallation puts it back too", async () => {
     agent = await start(OWN);
     await agent.stop({ signal: "SIGKILL" });

@@ -130,6 +130,7 @@ class Agent implements Running {
       catalogue: this.#catalogue,
       connect: this.#connect,
       connectDatagrams: this.#connectDatagrams,
+      trustDomain: this.#node.identity.trust.domain,
       relays: () => this.#node.relays.map(({ address }) => address),
       shared: this.#shared,
       logger: this.#node.logger,

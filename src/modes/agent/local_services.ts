@@ -8,9 +8,16 @@ import { errorMessage, GinnelError } from "../../base/errors.ts";
 import type { IpAddress } from "../../base/ip.ts";
 import type { Logger } from "../../base/log.ts";
 import type { AgentServicesConfig } from "../../config/schema/agent.ts";
+import { serviceNetworkSchema } from "../../config/schema/services.ts";
 import type { SharedNetwork } from "../../io/network/host_network.ts";
-import type { ServiceMatch, ServiceMismatch, ServiceQuestion } from "../../core/service/catalogue.ts";
+import {
+  ServiceCatalogue,
+  type ServiceMatch,
+  type ServiceMismatch,
+  type ServiceQuestion,
+} from "../../core/service/catalogue.ts";
 import { NameAddresses } from "../../core/service/name_addresses.ts";
+import { serviceNetworkOf, withLocalPools } from "../../core/service/service_network.ts";
 import { virtualIndex } from "../../core/service/virtual_address.ts";
 import type { PartStatus } from "./agent_status.ts";
 import { AutoForward, type LocalPlace } from "./auto_forward.ts";
@@ -26,6 +33,8 @@ export interface LocalServicesOptions {
   readonly catalogue: LiveCatalogue;
   readonly connect: ConnectFlow;
   readonly connectDatagrams: ConnectDatagrams;
+  /** The network's own trust domain. */
+  readonly trustDomain: string;
   /** Whom capture must never swallow. */
   readonly relays: () => readonly HostPort[];
   /** What this agent's interfaces share. */
@@ -147,8 +156,17 @@ export class LocalServices {
     }
     this.#names = names;
     await names?.attach(this.#capture);
-    // Services that came while the interface was opened: nobody listened yet.
-    if (catalogue.current !== known) void this.#capture.update(catalogue.current);
+    // Services that came while the interface was opened: nobody listened yet. None did so far: until somebody tells how
+    // services appear, names fail here, and none is asked of strangers.
+    if (catalogue.current === undefined) void this.#capture.update(this.#presumed());
+    else if (catalogue.current !== known) void this.#capture.update(catalogue.current);
+  }
+
+  /** No services, in the zone and pools that networks have unless their authority says otherwise. */
+  #presumed(): ServiceCatalogue {
+    const { config: { ipv4, ipv6 }, trustDomain } = this.#options;
+    const network = serviceNetworkOf(serviceNetworkSchema.parse({}), trustDomain);
+    return new ServiceCatalogue([], withLocalPools(network, { ipv4, ipv6 }));
   }
 
   /** With `auto`, services are on loopback addresses for as long as something keeps them from being captured. */

@@ -3,6 +3,7 @@ import { parsePrefix } from "../../../src/base/ip.ts";
 import { SILENT_LOGGER } from "../../../src/base/log.ts";
 import type { DialableService } from "../../../src/core/service/catalogue.ts";
 import { ResolverLayers } from "../../../src/io/network/resolver_layers.ts";
+import { RouteSiblings } from "../../../src/io/network/route_siblings.ts";
 import { LiveCatalogue } from "../../../src/modes/agent/live_catalogue.ts";
 import { LocalServices } from "../../../src/modes/agent/local_services.ts";
 import { NEEDS, onGround } from "../../io/network/ground.ts";
@@ -49,7 +50,8 @@ testNeeding(
         connect: () => Promise.reject(new Error("nowhere")),
         connectDatagrams: () => Promise.reject(new Error("nowhere")),
         relays: () => [],
-        resolverLayers: new ResolverLayers(),
+        trustDomain: "test.example",
+        shared: { resolverLayers: new ResolverLayers(), routeSiblings: new RouteSiblings() },
         logger: SILENT_LOGGER,
       });
       services.push(WEB);
