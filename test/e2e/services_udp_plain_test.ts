@@ -58,8 +58,9 @@ Deno.test("a capsule longer than any UDP payload ends the flow [RFC9298-5]", asy
   await using site = await openSite();
   const flow = await ask(await site.admitted());
   await flow.body.write(capsule(DATAGRAM_CAPSULE, new Array(65_540).fill(0)));
-  await eventually(async () => (await site.relay.audit()).some(({ event }) => event === "close"));
+  assert.equal(await flow.body.read().catch(() => null), null, "the client is told");
   flow.body.abort();
+  await eventually(async () => (await site.relay.audit()).some(({ event }) => event === "close"));
 });
 
 Deno.test("plain flows are refused where the service is sealed only, and what is not understood is too", async () => {

@@ -145,16 +145,16 @@ testNeeding(NEEDS, "three relays on one controller give one identity one address
   await t.step("other pools are taken over by relays that run, and their clients follow", async () => {
     const running = RELAYS.map((host) => ground.relay(host));
     await ground.restartController({
-      ipv4: "10.101.0.0/24",
+      ipv4: "10.102.0.0/24",
       ipv6: "fd99::/64",
-      reservations: { carol: ["10.101.0.9", "fd99::9"] },
+      reservations: { carol: ["10.102.0.9", "fd99::9"] },
     });
     const [ipv4, ipv6] = await eventually(async () => {
       const [first, second] = await ground.tunnelAddresses("agent1");
-      return first?.startsWith("10.101.0.") && [first, second];
+      return first?.startsWith("10.102.0.") && [first, second];
     }, { timeout: 30_000, interval: 100 });
     for (const relay of RELAYS) {
-      await eventually(async () => (await ground.tunnelAddresses(relay)).join() === "10.101.0.1,fd99::1");
+      await eventually(async () => (await ground.tunnelAddresses(relay)).join() === "10.102.0.1,fd99::1");
     }
     // An interface has its addresses a moment before the relay takes clients: until then it answers 503.
     for (const relay of ["relay2", "relay3"] as const) {
@@ -162,7 +162,7 @@ testNeeding(NEEDS, "three relays on one controller give one identity one address
       assert.deepEqual(alice.addresses, [ipv4, ipv6]);
     }
     const carol = await eventually(() => open("carol", "relay3"));
-    assert.deepEqual(carol.addresses, ["10.101.0.9", "fd99::9"]);
+    assert.deepEqual(carol.addresses, ["10.102.0.9", "fd99::9"]);
     const { address } = ground.hosts.host("relay1");
     assert.equal((await ping(ground, { from: "agent1", to: SERVICES.web6, count: 2 })).received, 2);
     assert.deepEqual(await seenAs(ground, { from: "agent1", web: SERVICES.web }), { address });
@@ -170,7 +170,7 @@ testNeeding(NEEDS, "three relays on one controller give one identity one address
     assert.match(rules, /10\.101\.0\.0\/24/);
     assert.doesNotMatch(rules, /10\.100\.0\./);
     const { json } = await ground.api("GET", "/ipam/stats");
-    assert.equal((json as { ipv4_pool: string }).ipv4_pool, "10.101.0.0/24");
+    assert.equal((json as { ipv4_pool: string }).ipv4_pool, "10.102.0.0/24");
     assert.ok(running.every((relay) => relay.running));
   });
 });

@@ -114,7 +114,7 @@ testNeeding(NEEDS, "a relay that is killed is cleaned up after by its next start
   const before = await stateOf(ground, "relay");
   await kill(await ground.startRelay());
   assert.notDeepEqual((await stateOf(ground, "relay")).rules, before.rules);
-  const again = await ground.startRelay({ ipv4: "10.101.0.0/24" });
+  const again = await ground.startRelay({ ipv4: "10.102.0.0/24" });
   await ground.startAgent("agent1");
   assert.equal((await ping(ground, { from: "agent1", to: INTERNET.web })).received, 4);
   assert.doesNotMatch((await stateOf(ground, "relay")).rules, /10\.100\.0\./);
