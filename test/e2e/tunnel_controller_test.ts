@@ -167,7 +167,7 @@ testNeeding(NEEDS, "three relays on one controller give one identity one address
     assert.equal((await ping(ground, { from: "agent1", to: SERVICES.web6, count: 2 })).received, 2);
     assert.deepEqual(await seenAs(ground, { from: "agent1", web: SERVICES.web }), { address });
     const rules = await ground.run("relay1", ["nft", "list", "ruleset"]);
-    assert.match(rules, /10\.101\.0\.0\/24/);
+    assert.match(rules, /10\.102\.0\.0\/24/);
     assert.doesNotMatch(rules, /10\.100\.0\./);
     const { json } = await ground.api("GET", "/ipam/stats");
     assert.equal((json as { ipv4_pool: string }).ipv4_pool, "10.102.0.0/24");
