@@ -15,6 +15,7 @@ const mallory = await network.issue("agent", "mallory");
 const site = await network.issue("connector", "site");
 const otherSite = await network.issue("connector", "other");
 const relayIdentity = await network.issue("relay", "relay-1");
+const controller = await network.issue("controller", "controller-1");
 const fakeNetwork = await testNetwork();
 
 Deno.test("a relay that terminates the session itself is refused by both ends, whatever it shows", async () => {
@@ -37,7 +38,7 @@ Deno.test("a relay that terminates the session itself is refused by both ends, w
   const atConnector: readonly [code: string, shown: SessionIdentity][] = [
     ["ERR_SESSION_HANDSHAKE", fakeAlice],
     ["ERR_SESSION_PEER_KIND", relayIdentity],
-    ["ERR_SESSION_PEER_KIND", otherSite],
+    ["ERR_SESSION_PEER_KIND", controller],
   ];
   for (const [code, shown] of atConnector) {
     const [near, far] = channelPair();
