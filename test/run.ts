@@ -31,6 +31,9 @@ const ALONE = new Set(["bench", "chaos", "e2e", "interop", "packaging"]);
  */
 const SOCIABLE = /^test\/(?:packaging\/|interop\/|e2e\/(?!admission_limits|slow_clients|control_attacks))/;
 
+/** Folders that would take one process minutes: a process for each folder in them. */
+const WIDE = new Set(["cli", "io", "modes"]);
+
 /** Processes of tests at a time: on two cores two leave 15 % idle while they wait for each other, three 3 %. */
 const PARALLEL = 3;
 
@@ -217,7 +220,8 @@ function exists(path: string): boolean {
 }
 
 function folderOf(file: string): string {
-  return file.split("/").slice(0, 2).join("/");
+  const parts = file.split("/");
+  return parts.slice(0, WIDE.has(parts[1] ?? "") ? Math.min(3, parts.length - 1) : 2).join("/");
 }
 
 function isLarge(file: string): boolean {

@@ -111,7 +111,7 @@ testNeeding(
   CAPTURE_NEEDS,
   "the first datagrams wait for their flow, sixteen of them",
   () =>
-    onCaptureGround(async ({ network }) => {
+    onCaptureGround(async ({ ground, network }) => {
       const gate = Promise.withResolvers<void>();
       network.connectDatagrams = async () => {
         await gate.promise;
@@ -122,6 +122,8 @@ testNeeding(
         await socket.send(new Uint8Array([index]), { transport: "udp", hostname: WEB[4], port: 5_000 });
       }
       await eventually(() => network.asked.length === 1);
+      // Answered by capture itself, behind all that was sent before.
+      await ground.shell(`ping -n -c 1 10.101.0.1`);
       gate.resolve();
       const arrived: number[] = [];
       for (let index = 0; index < 16; index++) arrived.push((await socket.receive())[0][0]!);
