@@ -152,7 +152,8 @@ Deno.test("fuzz: any question below our names has a well-formed answer that fits
   using ground = setUp();
   const label = fc.uint8Array({ minLength: 1, maxLength: 63 });
   const zone = fc.constantFrom("ginnel.internal", "corp.example", "0.101.10.in-addr.arpa");
-  const type = fc.nat(300).filter((value) => value < 249 || value === 255);
+  // 41 is OPT, which is no type of a question: that is answered with an error.
+  const type = fc.nat(300).filter((value) => value !== 41 && (value < 249 || value === 255));
   fc.assert(fc.property(fc.array(label, { maxLength: 4 }), zone, type, (labels, end, type) => {
     const name = concat([...labels.flatMap((part) => [Uint8Array.of(part.length), part]), nameBytes(end)]);
     if (name.length > 255 || (labels.length === 0 && end === "corp.example")) return;
