@@ -40,20 +40,26 @@ Deno.test("a dark service with a controller", async (t) => {
     assert.equal(await socket.ask("over the overlay"), "over the overlay");
   });
 
-  await t.step("nothing listens for it: the connector has no listener at all", async () => {
-    // Every socket is accounted for; one that is just being dialled stands in no table for a moment.
-    const sockets = await eventually(() => {
-      const found = socketsOf(connector.process!.pid);
-      return found.every(({ kind }) => kind !== "unknown") && found;
-    });
-    assert.deepEqual(sockets.filter(({ listens }) => listens), []);
-    assert.ok(sockets.length > 0);
-    const atController = socketsOf(ground.controllers[0]!.process.pid);
-    assert.ok(
-      atController.some(({ port, listens }) => listens && port === ground.controllers[0]!.port),
-      "the same look does see what listens",
-    );
-  });
+  await t.step(
+    "nothing listens for it: the connector has no listener but its own status, a file",
+    async () => {
+      // Every socket is accounted for; one that is just being dialled stands in no table for a moment.
+      const sockets = await eventually(() => {
+        const found = socketsOf(connector.process!.pid);
+        return found.every(({ kind }) => kind !== "unknown") && found;
+      });
+      assert.deepEqual(
+        sockets.filter(({ listens }) => listens).map(({ kind, path }) => [kind, path]),
+        [["unix", `${ground.folder}/connector-1.sock`]],
+      );
+      assert.ok(sockets.length > 0);
+      const atController = socketsOf(ground.controllers[0]!.process.pid);
+      assert.ok(
+        atController.some(({ port, listens }) => listens && port === ground.controllers[0]!.port),
+        "the same look does see what listens",
+      );
+    },
+  );
 
   await t.step(
     "whom it does not name is refused everywhere, and the application sees 0 bytes",

@@ -1,6 +1,6 @@
 /**
- * A service host is dark: while its connector serves flows, nothing on it listens, and the connector's one UDP
- * socket answers nobody but its relays.
+ * A service host is dark: while its connector serves flows, nothing on it listens but files that are its owner's alone,
+ * and the connector's one UDP socket answers nobody but its relays.
  */
 
 import assert from "node:assert/strict";
@@ -9,7 +9,7 @@ import { randomBytes } from "node:crypto";
 import { Deployment, RELAY_PORT } from "../support/deployment.ts";
 import { Network as Namespaces } from "../support/namespaces.ts";
 import { Network } from "../support/network.ts";
-import { socketsOf } from "../support/process_sockets.ts";
+import { type ProcessSocket, socketsOf } from "../support/process_sockets.ts";
 import { runCommand } from "../support/processes.ts";
 import { captureInitials } from "../support/quic_initials.ts";
 import { needsNetworkNamespaces, needsTool, testNeeding } from "../support/require_tool.ts";
@@ -24,7 +24,9 @@ for (const carrier of ["quic", "tls", "auto"] as const) {
       const found = socketsOf(site.connector);
       return found.every(({ kind }) => kind !== "unknown") && found;
     });
-    assert.deepEqual(sockets.filter(({ listens }) => listens), []);
+    assert.deepEqual(listeners(sockets), [`unix ${site.folder}/connector-1.sock`]);
+    const { mode } = await Deno.stat(`${site.folder}/connector-1.sock`);
+    assert.equal(mode! & 0o777, 0o600, "nobody else may ask it");
     assert.equal(sockets.filter(({ kind }) => kind === "udp").length, 1);
     await flow.echo("still there");
     // The same look at the relay does see what listens.
@@ -36,12 +38,11 @@ for (const carrier of ["quic", "tls", "auto"] as const) {
   });
 }
 
-Deno.test("a connector's health socket is the only thing that listens when it is asked for, and it is a file", async () => {
-  await using site = await openSite("quic", { health: true });
-  assert.deepEqual(
-    socketsOf(site.connector).filter(({ listens }) => listens).map(({ kind }) => kind),
-    ["unix"],
-  );
+Deno.test("a connector without a control socket has no listener of any kind, and one that is asked for health a file", async () => {
+  await using silent = await openSite("quic", { config: { control: null } });
+  assert.deepEqual(listeners(socketsOf(silent.connector)), []);
+  await using site = await openSite("quic", { health: true, config: { control: null } });
+  assert.deepEqual(listeners(socketsOf(site.connector)), [`unix ${site.folder}/health`]);
 });
 
 Deno.test("the connector's UDP socket answers nothing to strangers, where a QUIC server would talk", async () => {
@@ -139,6 +140,7 @@ interface Site extends AsyncDisposable {
   /** Process ids. */
   readonly relay: number;
   readonly connector: number;
+  readonly folder: string;
   readonly relayPort: number;
   openFlow(): Promise<Flow>;
 }
@@ -148,7 +150,18 @@ interface Flow extends Disposable {
   echo(text: string): Promise<void>;
 }
 
-async function openSite(carrier: "quic" | "tls" | "auto", { health = false } = {}): Promise<Site> {
+/** What takes connections from others, by kind and path or port. */
+function listeners(sockets: readonly ProcessSocket[]): string[] {
+  return sockets.filter(({ listens }) => listens).map(({ kind, port, path = port }) => `${kind} ${path}`);
+}
+
+async function openSite(
+  carrier: "quic" | "tls" | "auto",
+  { health = false, config = {} }: {
+    readonly health?: boolean;
+    readonly config?: Readonly<Record<string, unknown>>;
+  } = {},
+): Promise<Site> {
   const stack = new AsyncDisposableStack();
   const network = stack.use(await Network.create());
   const upstream = stack.use(Deno.listen({ hostname: "127.0.0.1", port: 0 }));
@@ -160,12 +173,13 @@ async function openSite(carrier: "quic" | "tls" | "auto", { health = false } = {
     separate: true,
     relays: [relay],
     services: { web: `tcp://127.0.0.1:${upstream.addr.port}` },
-    config: { carrier, ...(health ? { health: `unix:${network.folder}/health` } : {}) },
+    config: { carrier, ...(health ? { health: `unix:${network.folder}/health` } : {}), ...config },
   });
   const agent = await network.agent({ relays: [relay], forwards: ["web"], config: { carrier } });
   return {
     relay: relay.process!.pid,
     connector: connector.process!.pid,
+    folder: network.folder,
     relayPort: relay.port,
     openFlow: async () => {
       const client = await Deno.connect({ hostname: "127.0.0.1", port: agent.forward("web") });

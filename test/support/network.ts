@@ -180,6 +180,7 @@ export class Network implements AsyncDisposable {
     const { node, process } = await this.#start(name, {
       mode: "connector",
       identity: await this.issue("connector", name),
+      control: `unix:${this.folder}/${name}.sock`,
       relays: relays.map(addressOf),
       services: Object.entries(services).map(([name, entry]) =>
         typeof entry === "string" ? { name, upstream: entry } : { name, ...entry }
@@ -205,6 +206,7 @@ export class Network implements AsyncDisposable {
     const { node, process } = await this.#start(name, {
       mode: "agent",
       identity: await this.issue("agent", name),
+      control: `unix:${this.folder}/${name}.sock`,
       relays: relays.map(addressOf),
       forwards: forwards.map((service) => ({ listen: `127.0.0.1:${freePort()}`, service })),
       socks5: "127.0.0.1:0",

@@ -10,6 +10,8 @@ export interface ProcessSocket {
   readonly port: number;
   /** Takes connections from others: a listening TCP or unix socket. */
   readonly listens: boolean;
+  /** Where a unix socket lies that has a place. */
+  readonly path?: string;
 }
 
 /** All sockets of a process, in the order of their descriptors. */
@@ -49,7 +51,8 @@ function readTables(pid: number): Map<string, ProcessSocket> {
       const listens = kind === "tcp"
         ? columns[state] === TCP_LISTEN
         : kind === "unix" && (Number.parseInt(columns[state]!, 16) & UNIX_ACCEPTS) !== 0;
-      sockets.set(columns[inode]!, { kind, port, listens });
+      const path = kind === "unix" ? columns[7] : undefined;
+      sockets.set(columns[inode]!, { kind, port, listens, ...(path === undefined ? {} : { path }) });
     }
   }
   return sockets;
