@@ -100,12 +100,18 @@ function readFlags(args: readonly string[], known: CommandSpec["flags"]): Flags 
   return flags;
 }
 
-/** The next flag is no value, unless it was written with `=`. */
+/**
+ * The next flag is no value, unless it was written with `=`. Fingerprints and other values in base64url may begin with a
+ * hyphen; no flag looks like them.
+ */
 function isValue(
   { value, inlineValue }: { readonly value?: string | undefined; readonly inlineValue?: boolean | undefined },
 ): boolean {
-  return value !== undefined && value !== "" && (inlineValue === true || !value.startsWith("-"));
+  return value !== undefined && value !== "" && (inlineValue === true || !FLAG.test(value));
 }
+
+/** How flags are written: words in small letters, or one letter. */
+const FLAG = /^--?[a-z][a-z-]*(?:=|$)/;
 
 function unknownFlag(name: string, known: readonly string[]): UsageError {
   const near = closest(name.replace(/^-+/, ""), [...known, "help"]);
