@@ -236,7 +236,7 @@ export class ControllerGround implements AsyncDisposable {
       forwards: forwards.map((service) => ({ listen: `127.0.0.1:${freePort()}`, service })),
       socks5: "127.0.0.1:0",
       httpProxy: "127.0.0.1:0",
-      control: `unix:${this.folder}/${name}.sock`,
+      control: null,
       ...nodeConfig(),
       ...pinned(options),
       ...config,

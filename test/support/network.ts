@@ -206,7 +206,7 @@ export class Network implements AsyncDisposable {
     const { node, process } = await this.#start(name, {
       mode: "agent",
       identity: await this.issue("agent", name),
-      control: `unix:${this.folder}/${name}.sock`,
+      control: null,
       relays: relays.map(addressOf),
       forwards: forwards.map((service) => ({ listen: `127.0.0.1:${freePort()}`, service })),
       socks5: "127.0.0.1:0",
