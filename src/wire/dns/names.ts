@@ -14,6 +14,9 @@ export interface DnsName {
 /** RFC 1035 §2.3.4: bytes of a name, lengths included. */
 const MAX_NAME = 255;
 const MAX_LABEL = 63;
+/** Bytes in front of the first name of a message. */
+const HEADER = 12;
+const MAX_POINTERS = 32;
 
 /** Reads the name at `offset`, where no pointer may stand; `undefined` when it is malformed. */
 export function readDnsName(bytes: Uint8Array, offset: number): DnsName | undefined {
@@ -32,20 +35,21 @@ export function readDnsName(bytes: Uint8Array, offset: number): DnsName | undefi
 }
 
 /**
- * As {@linkcode readDnsName}, where a pointer may end the name (RFC 1035 §4.1.4); each must lead further to the front than
- * all before it, so that no name is endless.
+ * As {@linkcode readDnsName}, where pointers may stand (RFC 1035 §4.1.4): each must lead further to the front than all before
+ * it, so that no name is endless, but not into the header.
  */
 export function readCompressedName(bytes: Uint8Array, offset: number): DnsName | undefined {
   const labels: string[] = [];
   let end: number | undefined;
-  let [at, front, size] = [offset, offset, 0];
+  let [at, front, size, pointers] = [offset, offset, 0, 0];
   for (;;) {
     const length = bytes[at];
     if (length === undefined) return undefined;
     if (length >= POINTER) {
       const low = bytes[at + 1];
       const target = (length - POINTER) << 8 | (low ?? 0);
-      if (low === undefined || target >= front) return undefined;
+      if (low === undefined || target >= front || target < HEADER) return undefined;
+      if (++pointers > MAX_POINTERS) return undefined;
       end ??= at + 2;
       at = front = target;
       continue;

@@ -4,7 +4,9 @@
  *
  *   | ID | Flags | QDCOUNT | ANCOUNT | NSCOUNT | ARCOUNT | question | answers | authority | additional |
  */
+
 import { type IpAddress, ipFromBytes } from "../../base/ip.ts";
+import { readCompressedName } from "../dns/names.ts";
 
 /** What a response says. */
 export interface DnsAnswer {
@@ -24,10 +26,6 @@ export interface DnsAddress {
 const MAX_RECORDS = 64;
 /** Aliases that are followed. */
 const MAX_ALIASES = 16;
-/** RFC 1035 §2.3.4: bytes of a name. */
-const MAX_NAME = 255;
-/** Pointers in one name; each points further to the front, so that no name is endless. */
-const MAX_POINTERS = 32;
 
 const HEADER = 12;
 /** QR, opcode and RCODE: a response to a standard query, without an error. */
@@ -132,51 +130,9 @@ class Message {
 
   /** Reads the name at `offset`; `undefined` when it is malformed. */
   takeName(offset: number): Name | undefined {
-    const bytes = this.bytes;
-    let text: string | undefined = "";
-    let end: number | undefined;
-    let at = offset;
-    let front = offset;
-    let size = 1;
-    let pointers = 0;
-    for (;;) {
-      const length = bytes[at];
-      if (length === undefined) return undefined;
-      if (length === 0) return { text: text === "" ? undefined : text, end: end ?? at + 1 };
-      if (length >= 0xc0) {
-        if (at + 1 >= bytes.length || ++pointers > MAX_POINTERS) return undefined;
-        end ??= at + 2;
-        at = this.uint16(at) & 0x3fff;
-        // RFC 1035 §4.1.4: a pointer leads to what stood before; so it cannot lead back to itself.
-        if (at >= front || at < HEADER) return undefined;
-        front = at;
-        continue;
-      }
-      // RFC 1035 §4.1.4: the other values of the two high bits are reserved.
-      if (length >= 0x40) return undefined;
-      size += length + 1;
-      if (size > MAX_NAME || at + 1 + length > bytes.length) return undefined;
-      const label: string | undefined = text === undefined ? undefined : hostLabel(bytes, at + 1, length);
-      if (label === undefined) text = undefined;
-      else text = text === "" ? label : `${text}.${label}`;
-      at += length + 1;
-    }
+    const name = readCompressedName(this.bytes, offset);
+    if (name === undefined) return undefined;
+    const isHost = name.text !== "" && !name.text.includes("\\");
+    return { text: isHost ? name.text : undefined, end: name.end };
   }
-}
-
-/**
- * The label in lower case; `undefined` when it holds anything but letters, digits, hyphens and underscores. A dot inside
- * of a label would make one name look like another.
- */
-function hostLabel(bytes: Uint8Array, start: number, length: number): string | undefined {
-  let label = "";
-  for (let i = start; i < start + length; i++) {
-    const byte = bytes[i]!;
-    const isUpper = byte >= 0x41 && byte <= 0x5a;
-    const isOther = (byte >= 0x61 && byte <= 0x7a) || (byte >= 0x30 && byte <= 0x39) || byte === 0x2d ||
-      byte === 0x5f;
-    if (!isUpper && !isOther) return undefined;
-    label += String.fromCharCode(isUpper ? byte + 0x20 : byte);
-  }
-  return label;
 }
