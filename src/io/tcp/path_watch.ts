@@ -4,6 +4,7 @@
  * whose peer merely does not read for a while. Linux only; elsewhere nothing is watched.
  */
 
+import { tryOpenLibc } from "../libc.ts";
 import { type ConnectedSocket, descriptorOf } from "./reset_socket.ts";
 
 /** Milliseconds between looks. */
@@ -47,7 +48,7 @@ const AT_PROBES = 3;
 const AT_UNACKED = 24;
 const AT_LAST_ACK = 56;
 
-const LIBC = openLibc();
+const LIBC = tryOpenLibc(SYMBOLS);
 const INFO = new DataView(new ArrayBuffer(INFO_SIZE));
 const isLittleEndian = new Uint8Array(Uint16Array.of(1).buffer)[0] === 1;
 
@@ -84,19 +85,6 @@ function forget(path: WatchedPath): void {
   if (watched.size > 0) return;
   clearInterval(timer);
   timer = undefined;
-}
-
-function openLibc(): Deno.DynamicLibrary<typeof SYMBOLS> | undefined {
-  if (Deno.build.os !== "linux") return undefined;
-  if (Deno.permissions.querySync({ name: "ffi" }).state !== "granted") return undefined;
-  for (const name of ["libc.so.6", `libc.musl-${Deno.build.arch}.so.1`]) {
-    try {
-      return Deno.dlopen(name, SYMBOLS);
-    } catch {
-      // The other C library's name follows.
-    }
-  }
-  return undefined;
 }
 
 function ignore(): void {}

@@ -5,6 +5,8 @@
  * third of the speed and allocates a buffer per read.) Without `--allow-ffi` a reset becomes a close.
  */
 
+import { tryOpenLibc } from "../libc.ts";
+
 const SYMBOLS = {
   connect: { parameters: ["i32", "buffer", "u32"], result: "i32" },
   getsockname: { parameters: ["i32", "buffer", "buffer"], result: "i32" },
@@ -18,7 +20,7 @@ const DISCONNECT = new Uint8Array(16);
 /** Descriptors are handed out lowest first; this many that are no sockets in a row end the search. */
 const MAX_GAP = 4096;
 
-const LIBC = openLibc();
+const LIBC = tryOpenLibc(SYMBOLS);
 const SOCKADDR = new Uint8Array(128);
 const SOCKADDR_LENGTH = new Uint32Array(1);
 
@@ -59,19 +61,6 @@ export function descriptorOf(conn: ConnectedSocket): number | undefined {
 }
 
 type Libc = Deno.DynamicLibrary<typeof SYMBOLS>;
-
-function openLibc(): Libc | undefined {
-  if (Deno.build.os !== "linux") return undefined;
-  if (Deno.permissions.querySync({ name: "ffi" }).state !== "granted") return undefined;
-  for (const name of ["libc.so.6", `libc.musl-${Deno.build.arch}.so.1`]) {
-    try {
-      return Deno.dlopen(name, SYMBOLS);
-    } catch {
-      // The other C library's name follows.
-    }
-  }
-  return undefined;
-}
 
 function findDescriptor(libc: Libc, key: string): number | undefined {
   const known = knownDescriptors.get(key);

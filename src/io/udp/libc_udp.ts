@@ -3,6 +3,7 @@
  * and an object for each. Linux, and `--allow-ffi`.
  */
 
+import { tryOpenLibc } from "../libc.ts";
 import { SOL_SOCKET } from "../libc_sockets.ts";
 
 const SYMBOLS = {
@@ -51,16 +52,8 @@ export class LibcUdp {
 
   /** Opens libc; `undefined` where there is none, or it is not allowed. */
   static open(): LibcUdp | undefined {
-    if (Deno.build.os !== "linux") return undefined;
-    if (Deno.permissions.querySync({ name: "ffi" }).state !== "granted") return undefined;
-    for (const name of ["libc.so.6", `libc.musl-${Deno.build.arch}.so.1`]) {
-      try {
-        return new LibcUdp(Deno.dlopen(name, SYMBOLS));
-      } catch {
-        // The other C library's name follows.
-      }
-    }
-    return undefined;
+    const library = tryOpenLibc(SYMBOLS);
+    return library === undefined ? undefined : new LibcUdp(library);
   }
 
   private constructor(library: Deno.DynamicLibrary<typeof SYMBOLS>) {
