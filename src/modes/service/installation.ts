@@ -4,6 +4,7 @@
 
 import { join } from "node:path";
 import { GinnelError } from "../../base/errors.ts";
+import { pathExists } from "../../base/paths.ts";
 import { type Config, loadConfig } from "../../config/parse_config.ts";
 import { undoLeftovers } from "./leftovers.ts";
 import { fillHome } from "./service_home.ts";
@@ -48,13 +49,13 @@ export class ServiceManager {
     const config = await loadConfig(options.config);
     const { mode } = config;
     const unit = this.#unit(mode);
-    if (await exists(unit)) {
+    if (await pathExists(unit)) {
       throw new GinnelError("ERR_SERVICE_INSTALLED", `${unit} is there already`, {
         hint: `Run ginnel service uninstall --mode ${mode} first`,
       });
     }
     const home = this.#home(mode);
-    if (await exists(home)) {
+    if (await pathExists(home)) {
       throw new GinnelError("ERR_SERVICE_INSTALLED", `${home} is there already`, {
         hint:
           `It is kept from an earlier installation. Move it away, or run ginnel service uninstall --mode ${mode} --purge`,
@@ -81,7 +82,7 @@ export class ServiceManager {
   async installed(): Promise<Config["mode"][]> {
     const modes: Config["mode"][] = ["agent", "connector", "relay", "controller"];
     const there = await Promise.all(
-      modes.map(async (mode) => await exists(this.#unit(mode)) || await exists(this.#home(mode))),
+      modes.map(async (mode) => await pathExists(this.#unit(mode)) || await pathExists(this.#home(mode))),
     );
     return modes.filter((_, index) => there[index]);
   }
@@ -89,14 +90,14 @@ export class ServiceManager {
   /** Stops a node and takes away all that it left; returns the folder that was kept, if it was. */
   async uninstall(mode: Config["mode"], { purge }: { readonly purge: boolean }): Promise<string | undefined> {
     const name = unitName(mode);
-    if (await exists(this.#unit(mode))) {
+    if (await pathExists(this.#unit(mode))) {
       await this.#systemctl("disable", "--now", `${name}.service`);
       await Deno.remove(this.#unit(mode));
       await this.#systemctl("daemon-reload");
       await this.#systemctl("reset-failed", `${name}.service`);
       await this.#undoLeftovers(mode);
     }
-    const isKept = PRECIOUS.has(mode) && !purge && await exists(this.#home(mode));
+    const isKept = PRECIOUS.has(mode) && !purge && await pathExists(this.#home(mode));
     await removeAll([
       this.#at(`run/ginnel/${mode}`),
       this.#at(`var/cache/${name}`),
@@ -126,7 +127,7 @@ export class ServiceManager {
   /** Its own end has undone what it set up in the machine's network, unless it was killed. */
   async #undoLeftovers(mode: Config["mode"]): Promise<void> {
     const path = join(this.#home(mode), "config.json");
-    if (this.#root !== "/" || !await exists(path)) return;
+    if (this.#root !== "/" || !await pathExists(path)) return;
     const directory = this.#at(`run/ginnel/${mode}`);
     // systemd has removed the folder of a node that it stopped.
     await Deno.mkdir(directory, { recursive: true, mode: 0o700 });
@@ -155,24 +156,14 @@ export class ServiceManager {
   }
 }
 
-async function exists(path: string): Promise<boolean> {
-  try {
-    await Deno.lstat(path);
-    return true;
-  } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return false;
-    throw error;
-  }
-}
-
 async function removeAll(paths: readonly string[]): Promise<void> {
-  for (const path of paths) if (await exists(path)) await Deno.remove(path, { recursive: true });
+  for (const path of paths) if (await pathExists(path)) await Deno.remove(path, { recursive: true });
 }
 
 /** Removes folders that nobody else uses. */
 async function removeEmpty(paths: readonly string[]): Promise<void> {
   for (const path of paths) {
-    if (!await exists(path)) continue;
+    if (!await pathExists(path)) continue;
     const { done } = await Deno.readDir(path)[Symbol.asyncIterator]().next();
     if (done === true) await Deno.remove(path);
   }
