@@ -10,8 +10,8 @@ import { runBatch } from "./batch.ts";
 import type { NetworkContext } from "./context.ts";
 import { checkInterfaceName } from "./interface_name.ts";
 import { ipv6Usable } from "./ipv6.ts";
+import { KeptTable } from "./kept_table.ts";
 import { captureGuardTable, captureGuardTableName } from "./nft_text.ts";
-import { removeTable, replaceTable, tableNames } from "./nft.ts";
 import { Serial } from "./serial.ts";
 
 /** What is guarded. */
@@ -30,11 +30,12 @@ export class CaptureGuard implements AsyncDisposable {
   readonly #name: string;
   readonly #context: NetworkContext;
   readonly #serial = new Serial();
-  #applied: string | undefined;
+  readonly #table: KeptTable;
 
   constructor({ interface: name }: { readonly interface: string }, context: NetworkContext) {
     this.#name = checkInterfaceName(name);
     this.#context = context;
+    this.#table = new KeptTable(captureGuardTableName(name), context);
   }
 
   /** From now on what goes to these prefixes, and has no other route, is refused: before the routes to us, and after. */
@@ -58,11 +59,7 @@ export class CaptureGuard implements AsyncDisposable {
   apply(config: CaptureGuardConfig): Promise<void> {
     return this.#serial.run(async () => {
       const table = captureGuardTable({ ...config, interfaceName: this.#name });
-      const options = { commands: this.#context.commands, purpose: "guard services' addresses" };
-      // Asked each time: a firewall that is loaded anew takes our table with it.
-      if (this.#applied === table.body && (await tableNames(options)).includes(table.name)) return;
-      await replaceTable(table, options);
-      this.#applied = table.body;
+      await this.#table.put(table, "guard services' addresses");
     });
   }
 
@@ -77,12 +74,7 @@ export class CaptureGuard implements AsyncDisposable {
         await commands.run("ip", ["-force", "-batch", "-"], lines);
         await journal.update({ refused: undefined });
       }
-      if (this.#applied === undefined) return;
-      await removeTable(captureGuardTableName(this.#name), {
-        commands,
-        purpose: "lift the guard of services' addresses",
-      });
-      this.#applied = undefined;
+      if (this.#table.isPut) await this.#table.remove("lift the guard of services' addresses");
     });
   }
 

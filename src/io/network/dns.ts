@@ -4,83 +4,49 @@
  */
 
 import type { IpAddress } from "../../base/ip.ts";
-import { checkInterfaceName } from "./interface_name.ts";
 import type { NetworkContext } from "./context.ts";
-import { NetworkManagerDns } from "./network_manager.ts";
+import { MachineResolver, type MachineResolverOptions } from "./machine_resolver.ts";
 import { asksResolved, renderResolvConf } from "./resolv_conf.ts";
-import { ResolvedServers } from "./resolved.ts";
-import { ResolverFile } from "./resolver_file.ts";
-import { ResolverLayers } from "./resolver_layers.ts";
 import { Serial } from "./serial.ts";
 
 /** Whose resolver, and where its file lies. */
-export interface TunnelDnsOptions {
-  readonly interface: string;
-  /** Default /etc/resolv.conf. */
-  readonly path?: string;
-  /** Who else of this process may want the resolver. */
-  readonly layers?: ResolverLayers;
-}
+export type TunnelDnsOptions = Pick<MachineResolverOptions, "interface" | "path" | "layers">;
 
 /** The resolver set-up of one tunnel interface. */
 export class TunnelDns implements AsyncDisposable {
   readonly #context: NetworkContext;
-  readonly #file: ResolverFile;
-  readonly #resolved: ResolvedServers;
-  readonly #networkManager: NetworkManagerDns;
-  readonly #layers: ResolverLayers;
+  readonly #machine: MachineResolver;
   readonly #serial = new Serial();
 
   constructor(options: TunnelDnsOptions, context: NetworkContext) {
-    const { interface: name, path = "/etc/resolv.conf", layers = new ResolverLayers() } = options;
     this.#context = context;
-    this.#file = new ResolverFile({ path, setting: "tunnel.dns" }, context);
-    this.#resolved = new ResolvedServers(checkInterfaceName(name), context);
-    this.#networkManager = new NetworkManagerDns({ interface: name }, context);
-    this.#layers = layers;
+    this.#machine = new MachineResolver({ ...options, setting: "tunnel.dns" }, context);
   }
 
   /** Has names asked of `servers` only; none: as before us. */
   apply(servers: readonly IpAddress[]): Promise<void> {
     return this.#serial.run(async () => {
-      if (servers.length === 0) return await this.#undo();
+      const { file, resolved } = this.#machine;
+      if (servers.length === 0) return await this.#machine.release();
       const kind = this.#context.journal.data.resolver?.kind;
-      const wantsResolved = kind === undefined
-        ? asksResolved(await this.#file.read() ?? "")
-        : kind === "resolved";
-      if (wantsResolved && await this.#resolved.apply({ servers, domains: ["."] })) return;
+      const wantsResolved = kind === undefined ? asksResolved(await file.read() ?? "") : kind === "resolved";
+      if (wantsResolved && await resolved.apply({ servers, domains: ["."] })) return;
       const text = renderResolvConf(servers, this.#context.journal.lockFile);
-      await this.#layers.set(this, {
+      await this.#machine.claim({
         kind: "tunnel",
         servers,
-        apply: () => this.#file.install(text),
-        remove: () => this.#restore(),
+        apply: () => file.install(text),
+        remove: () => this.#machine.restore(),
       });
     });
   }
 
   /** Has names asked as before us; also puts back what a killed process left. */
   close(): Promise<void> {
-    return this.#serial.run(() => this.#undo());
+    return this.#serial.run(() => this.#machine.release());
   }
 
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
-  }
-
-  async #undo(): Promise<void> {
-    await this.#layers.set(this, undefined);
-    const { journal } = this.#context;
-    if (journal.data.resolver?.kind === "resolved") {
-      await this.#resolved.revert();
-      await journal.update({ resolver: undefined });
-    } else await this.#restore();
-  }
-
-  /** Puts back the file, and what this interface's services left when they were killed. */
-  async #restore(): Promise<void> {
-    await this.#networkManager.remove();
-    await this.#file.restore();
-    await this.#context.journal.update({ resolver: undefined });
   }
 }

@@ -6,8 +6,8 @@
 import type { IpPrefix } from "../../base/ip.ts";
 import { checkInterfaceName } from "./interface_name.ts";
 import type { NetworkContext } from "./context.ts";
+import { KeptTable } from "./kept_table.ts";
 import { killSwitchTable, killSwitchTableName, type RelayEndpoint } from "./nft_text.ts";
-import { removeTable, replaceTable, tableNames } from "./nft.ts";
 import { Serial } from "./serial.ts";
 
 /** What must not leave outside the tunnel, and what may. */
@@ -25,34 +25,30 @@ export class KillSwitch implements AsyncDisposable {
   readonly #name: string;
   readonly #context: NetworkContext;
   readonly #serial = new Serial();
-  #applied: string | undefined;
+  readonly #table: KeptTable;
 
   constructor({ interface: name }: { readonly interface: string }, context: NetworkContext) {
     this.#name = checkInterfaceName(name);
     this.#context = context;
+    this.#table = new KeptTable(killSwitchTableName(name), context);
   }
 
   /** Puts it in force, in place of whatever is in force, without a gap. */
   apply(config: KillSwitchConfig): Promise<void> {
     return this.#serial.run(async () => {
-      const { journal, commands } = this.#context;
+      const { journal } = this.#context;
       const table = killSwitchTable({ ...config, interfaceName: this.#name });
-      const options = { commands, purpose: "set up the kill switch" };
-      // Asked each time: a firewall that is loaded anew takes our table with it.
-      if (this.#applied === table.body && (await tableNames(options)).includes(table.name)) return;
-      await journal.update({ killSwitch: true });
-      await replaceTable(table, options);
-      this.#applied = table.body;
+      if (journal.data.killSwitch === undefined) await journal.update({ killSwitch: true });
+      await this.#table.put(table, "set up the kill switch");
     });
   }
 
   /** Lifts it. */
   close(): Promise<void> {
     return this.#serial.run(async () => {
-      const { journal, commands } = this.#context;
+      const { journal } = this.#context;
       if (journal.data.killSwitch === undefined) return;
-      await removeTable(killSwitchTableName(this.#name), { commands, purpose: "lift the kill switch" });
-      this.#applied = undefined;
+      await this.#table.remove("lift the kill switch");
       await journal.update({ killSwitch: undefined });
     });
   }

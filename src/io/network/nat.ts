@@ -18,8 +18,8 @@ import { checkInterfaceName } from "./interface_name.ts";
 import type { NetworkContext } from "./context.ts";
 import { readLinkNames } from "./ip_json.ts";
 import type { SettingChange } from "./journal_data.ts";
+import { KeptTable } from "./kept_table.ts";
 import { natTable, natTableName } from "./nft_text.ts";
-import { removeTable, replaceTable, tableNames } from "./nft.ts";
 import { Serial } from "./serial.ts";
 
 /** What the relay wants of the kernel. */
@@ -36,11 +36,12 @@ export class RelayNat implements AsyncDisposable {
   readonly #name: string;
   readonly #context: NetworkContext;
   readonly #serial = new Serial();
-  #applied: string | undefined;
+  readonly #table: KeptTable;
 
   constructor({ interface: name }: { readonly interface: string }, context: NetworkContext) {
     this.#name = checkInterfaceName(name);
     this.#context = context;
+    this.#table = new KeptTable(natTableName(name), context);
   }
 
   /** Sets everything up, or checks it; returns what a person should know, one sentence each. */
@@ -51,13 +52,12 @@ export class RelayNat implements AsyncDisposable {
   /** Takes everything back. */
   close(): Promise<void> {
     return this.#serial.run(async () => {
-      const { journal, commands, files } = this.#context;
+      const { journal, files } = this.#context;
       const { nat } = journal.data;
       if (nat === undefined) return;
       // Forwarding ends before its guard does.
       restoreSettings(nat.settings, files);
-      await removeTable(natTableName(this.#name), { commands, purpose: "remove the rules for NAT" });
-      this.#applied = undefined;
+      await this.#table.remove("remove the rules for NAT");
       await journal.update({ nat: undefined });
     });
   }
@@ -76,7 +76,7 @@ export class RelayNat implements AsyncDisposable {
   }
 
   async #apply(config: NatConfig): Promise<string[]> {
-    const { journal, commands, files } = this.#context;
+    const { journal, files } = this.#context;
     const warnings: string[] = [];
     const settings: SettingChange[] = [...journal.data.nat?.settings ?? []];
     const interfaces = await this.#interfaces();
@@ -94,10 +94,7 @@ export class RelayNat implements AsyncDisposable {
       settings.some(({ path }) => path === FORWARDING_SWITCH[version])
     );
     const table = natTable({ ...config, interfaceName: this.#name, exclusive });
-    const options = { commands, purpose: "set up NAT for the tunnel" };
-    const there = this.#applied === table.body && (await tableNames(options)).includes(table.name);
-    if (!there) await replaceTable(table, options);
-    this.#applied = table.body;
+    await this.#table.put(table, "set up NAT for the tunnel");
     for (const version of versions) {
       warnings.push(...this.#switchOn(version, { settings, alone: versions.length === 1 }));
     }

@@ -5,9 +5,8 @@
 
 import { sleep } from "../../base/async.ts";
 import { formatIp, type IpAddress } from "../../base/ip.ts";
-import { checkInterfaceName } from "./interface_name.ts";
 import type { NetworkContext } from "./context.ts";
-import { NetworkManagerDns } from "./network_manager.ts";
+import { MachineResolver, type MachineResolverOptions } from "./machine_resolver.ts";
 import {
   asksResolved,
   isNetworkManagers,
@@ -15,21 +14,13 @@ import {
   renderResolvConf,
   type ResolverSettings,
 } from "./resolv_conf.ts";
-import { ResolvedServers } from "./resolved.ts";
 import { ResolverFile } from "./resolver_file.ts";
-import { ResolverLayers } from "./resolver_layers.ts";
 import { Serial } from "./serial.ts";
 
 /** Whose resolver, and where the machine's files lie. */
-export interface ServiceDnsOptions {
-  readonly interface: string;
-  /** Default /etc/resolv.conf. */
-  readonly path?: string;
+export interface ServiceDnsOptions extends Omit<MachineResolverOptions, "setting"> {
   /** The servers that systemd-resolved asks; default /run/systemd/resolve/resolv.conf. */
   readonly resolvedPath?: string;
-  /** Default /run/NetworkManager/conf.d. */
-  readonly networkManagerFolder?: string;
-  readonly layers?: ResolverLayers;
 }
 
 /** The resolver, and what it is to be asked. */
@@ -43,6 +34,7 @@ export interface ServiceDnsPlan {
 /** Who has the names asked of us. */
 export type ServiceDnsMode = "resolved" | "networkmanager" | "file";
 
+const SETTING = "services.dns";
 /** Domains that systemd-resolved takes for one interface. */
 const MAX_RESOLVED_DOMAINS = 256;
 /** Milliseconds for which the servers of others are believed. */
@@ -57,10 +49,7 @@ const NONE: ResolverSettings = { servers: [], search: [], options: [] };
 export class ServiceDns implements AsyncDisposable {
   readonly #options: ServiceDnsOptions;
   readonly #context: NetworkContext;
-  readonly #file: ResolverFile;
-  readonly #resolved: ResolvedServers;
-  readonly #networkManager: NetworkManagerDns;
-  readonly #layers: ResolverLayers;
+  readonly #machine: MachineResolver;
   readonly #serial = new Serial();
   #mode: ServiceDnsMode | undefined;
   /** What resolv.conf said before us. */
@@ -69,16 +58,9 @@ export class ServiceDns implements AsyncDisposable {
   #upstreams: { readonly at: number; readonly servers: readonly IpAddress[] } | undefined;
 
   constructor(options: ServiceDnsOptions, context: NetworkContext) {
-    const { interface: name, path = "/etc/resolv.conf", networkManagerFolder: folder, layers } = options;
     this.#options = options;
     this.#context = context;
-    this.#file = new ResolverFile({ path, setting: "services.dns" }, context);
-    this.#resolved = new ResolvedServers(checkInterfaceName(name), context);
-    this.#networkManager = new NetworkManagerDns(
-      { interface: name, ...(folder !== undefined && { folder }) },
-      context,
-    );
-    this.#layers = layers ?? new ResolverLayers();
+    this.#machine = new MachineResolver({ ...options, setting: SETTING }, context);
   }
 
   /** Who has names asked of us at present. */
@@ -100,13 +82,13 @@ export class ServiceDns implements AsyncDisposable {
       this.#upstreams = undefined;
       if (this.#mode === "resolved" || (this.#mode === undefined && await this.#goesToResolved())) {
         const domains = this.#domainsOf(plan);
-        if (await this.#resolved.apply({ servers, domains })) {
+        if (await this.#machine.resolved.apply({ servers, domains })) {
           this.#mode = "resolved";
           return;
         }
         this.#mode = undefined;
       }
-      await this.#layers.set(this, {
+      await this.#machine.claim({
         kind: "services",
         servers,
         apply: () => this.#applyWhole(servers),
@@ -118,7 +100,7 @@ export class ServiceDns implements AsyncDisposable {
   /** The servers that know all other names: those of a tunnel of ours, or those that were there before. */
   async upstreams(): Promise<readonly IpAddress[]> {
     // Those of a tunnel count from the moment that it has them: nothing is to be asked beside it.
-    const tunnel = this.#mode === "resolved" ? [] : this.#layers.tunnelServers();
+    const tunnel = this.#mode === "resolved" ? [] : this.#machine.layers.tunnelServers();
     if (tunnel.length > 0) return this.#notOwn(tunnel);
     const now = Date.now();
     const known = this.#upstreams;
@@ -138,38 +120,40 @@ export class ServiceDns implements AsyncDisposable {
   }
 
   async #goesToResolved(): Promise<boolean> {
-    return asksResolved(await this.#file.read() ?? "");
+    return asksResolved(await this.#machine.file.read() ?? "");
   }
 
   /** Every name is asked of us from now on. */
   async #applyWhole(servers: readonly IpAddress[]): Promise<void> {
-    const text = await this.#file.read();
+    const text = await this.#machine.file.read();
     if (this.#mode === undefined) this.#before = readResolvConf(text ?? "");
     const isManaged = this.#mode === "networkmanager" ||
       (this.#mode === undefined && isNetworkManagers(text ?? ""));
-    if (isManaged && await this.#networkManager.apply({ ...this.#before, servers })) {
+    if (isManaged && await this.#machine.networkManager.apply({ ...this.#before, servers })) {
       if (await this.#isWritten(servers)) {
         this.#mode = "networkmanager";
         return;
       }
       // It leaves the file to others, or has it ask a resolver of its own.
-      await this.#networkManager.remove();
+      await this.#machine.networkManager.remove();
       this.#context.logger.warn("network_manager_ignores_us", {});
     }
-    const now = await this.#file.read();
+    const now = await this.#machine.file.read();
     const found = readResolvConf(now ?? "");
     // Another file than ours, unless it is what NetworkManager left of us: it came with another network.
-    if (!this.#file.isOurs(now) && found.servers.some((address) => !this.#own.has(formatIp(address)))) {
+    if (
+      !this.#machine.file.isOurs(now) && found.servers.some((address) => !this.#own.has(formatIp(address)))
+    ) {
       this.#before = found;
     }
-    await this.#file.install(renderResolvConf(servers, this.#context.journal.lockFile, this.#before));
+    await this.#machine.file.install(renderResolvConf(servers, this.#context.journal.lockFile, this.#before));
     this.#mode = "file";
   }
 
   async #isWritten(servers: readonly IpAddress[]): Promise<boolean> {
     const first = formatIp(servers[0]!);
     for (let look = 0; look < LOOKS; look++) {
-      const settings = readResolvConf(await this.#file.read() ?? "");
+      const settings = readResolvConf(await this.#machine.file.read() ?? "");
       if (settings.servers.some((address) => formatIp(address) === first)) return true;
       await sleep(LOOK_MS);
     }
@@ -183,13 +167,13 @@ export class ServiceDns implements AsyncDisposable {
   async #findUpstreams(): Promise<readonly IpAddress[]> {
     const behindResolved = async () => {
       const { resolvedPath = "/run/systemd/resolve/resolv.conf" } = this.#options;
-      const file = new ResolverFile({ path: resolvedPath, setting: "services.dns" }, this.#context);
+      const file = new ResolverFile({ path: resolvedPath, setting: SETTING }, this.#context);
       return readResolvConf(await file.read() ?? "").servers;
     };
     if (this.#mode === "resolved") return await behindResolved();
     const { servers } = this.#before;
     if (this.#mode === "networkmanager") {
-      const live = await this.#networkManager.servers();
+      const live = await this.#machine.networkManager.servers();
       return live.length > 0 ? live : servers;
     }
     // systemd-resolved would read our file, and ask us.
@@ -209,19 +193,12 @@ export class ServiceDns implements AsyncDisposable {
   }
 
   async #undo(): Promise<void> {
-    await this.#layers.set(this, undefined);
-    const { journal } = this.#context;
-    if (journal.data.resolver?.kind === "resolved") {
-      await this.#resolved.revert();
-      await journal.update({ resolver: undefined });
-    } else await this.#restore();
+    await this.#machine.release();
     this.#mode = undefined;
   }
 
   async #restore(): Promise<void> {
-    await this.#networkManager.remove();
-    await this.#file.restore();
-    await this.#context.journal.update({ resolver: undefined });
+    await this.#machine.restore();
     this.#mode = undefined;
   }
 }
