@@ -4,7 +4,7 @@
  */
 
 import assert from "node:assert/strict";
-import { withDeadline } from "../../../src/base/async.ts";
+import { sleep, withDeadline } from "../../../src/base/async.ts";
 import { SILENT_LOGGER } from "../../../src/base/log.ts";
 import { type Commands, systemCommands } from "../../../src/io/network/commands.ts";
 import { HostNetwork, type HostNetworkOptions } from "../../../src/io/network/host_network.ts";
@@ -92,6 +92,7 @@ export async function onGround(
   };
   // Link-local addresses come by themselves, a moment after a link is up.
   for (let before = "", now = await picture(); before !== now || now.includes("tentative");) {
+    await sleep(20);
     [before, now] = [now, await picture()];
   }
   using _inside = enter(`/run/netns/${network.host("near").namespace}`);
