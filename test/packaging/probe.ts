@@ -1,6 +1,6 @@
 /** A program to pack in tests of the self-extracting file: it tells what it was started with. */
 
-import { claimNetAdmin, openTun } from "../../src/io/tun/device.ts";
+import { openTun } from "../../src/io/tun/device.ts";
 
 const [command = "tell", ...rest] = Deno.args;
 
@@ -17,9 +17,6 @@ switch (command) {
   }
   case "environment":
     console.log(JSON.stringify(Deno.env.toObject()));
-    break;
-  case "privilege":
-    console.log(claimNetAdmin());
     break;
   case "tun":
     console.log(JSON.stringify(tryTun(rest[0] ?? "")));

@@ -6,7 +6,7 @@
 export interface EventuallyOptions {
   /** Milliseconds after which the wait fails; default 10 s. */
   readonly timeout?: number;
-  /** Milliseconds between looks; default 10. */
+  /** Milliseconds between looks, at least as long as a look takes; default 10. */
   readonly interval?: number;
 }
 
@@ -22,6 +22,7 @@ export async function eventually<T>(
   const deadline = performance.now() + timeout;
   for (;;) {
     let fault: unknown;
+    const looked = performance.now();
     try {
       const value = await probe();
       if (value !== undefined && value !== null && value !== false) {
@@ -33,6 +34,8 @@ export async function eventually<T>(
     if (performance.now() >= deadline) {
       throw new Error(`Not so within ${timeout} ms: ${fault ?? probe}`, { cause: fault });
     }
-    await new Promise((resolve) => setTimeout(resolve, interval));
+    // What costs much to look at is not looked at all the time: others wait for the processor.
+    const pause = Math.max(interval, performance.now() - looked);
+    await new Promise((resolve) => setTimeout(resolve, pause));
   }
 }

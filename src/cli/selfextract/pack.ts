@@ -12,11 +12,20 @@ import { concat, utf8 } from "../../base/bytes.ts";
 import { GinnelError } from "../../base/errors.ts";
 import { type PinnedPackage, type Target, TARGETS, ZSTD_SOURCE } from "./inputs.ts";
 
-/** Archives and compressed runtimes, kept between runs; every archive is checked again at each use. */
+/** Archives, compressed runtimes and stubs, kept between runs; every archive is checked again at each use. */
 const CACHE = ".cache/selfextract";
 
 const FOLDER = new URL(".", import.meta.url).pathname;
 const NAME_SIZE = 32;
+const STUB_OPTIONS = [
+  "-std=c17",
+  "-O2",
+  "-static",
+  "-s",
+  "-D_FORTIFY_SOURCE=2",
+  "-fstack-protector-strong",
+  "-DZSTD_DISABLE_ASM=1",
+];
 
 /** A file for the stub to unpack. */
 export interface PackedFile {
@@ -118,28 +127,29 @@ async function bundle(entry: string, output: string): Promise<Uint8Array> {
 }
 
 async function compileStub(target: Target, work: string): Promise<Uint8Array> {
-  const compiler = await findCompiler(target);
+  const { compiler, version } = await findCompiler(target);
+  const parts = [await Deno.readTextFile(`${FOLDER}stub.c`), ZSTD_SOURCE.sha512, version, ...STUB_OPTIONS];
+  const kept = `${CACHE}/${target.arch}-${
+    createHash("sha256").update(JSON.stringify(parts)).digest("hex")
+  }.stub`;
+  const cached = await readIfThere(kept);
+  if (cached !== undefined) return cached;
   await run("tar", ["-xzf", await fetchPackage(ZSTD_SOURCE), "-C", work, "package/deps/zstd/lib"]);
   const zstd = `${work}/package/deps/zstd/lib`;
   const sources = [`${FOLDER}stub.c`, ...cFiles(`${zstd}/common`), ...cFiles(`${zstd}/decompress`)];
-  const options = [
-    "-std=c17",
-    "-O2",
-    "-static",
-    "-s",
-    "-D_FORTIFY_SOURCE=2",
-    "-fstack-protector-strong",
-    "-DZSTD_DISABLE_ASM=1",
-  ];
-  await run(compiler, [...options, `-I${zstd}`, "-o", `${work}/stub`, ...sources]);
-  return await Deno.readFile(`${work}/stub`);
+  await run(compiler, [...STUB_OPTIONS, `-I${zstd}`, "-o", `${work}/stub`, ...sources]);
+  const stub = await Deno.readFile(`${work}/stub`);
+  await writeWhole(kept, stub, 0o644);
+  return stub;
 }
 
-async function findCompiler(target: Target): Promise<string> {
+async function findCompiler(
+  target: Target,
+): Promise<{ readonly compiler: string; readonly version: string }> {
   const native = Deno.build.arch === target.arch ? ["gcc", "cc"] : [];
   for (const compiler of [target.compiler, ...native]) {
-    const found = await run(compiler, ["--version"]).then(() => true, () => false);
-    if (found) return compiler;
+    const version = await run(compiler, ["--version"]).catch(() => undefined);
+    if (version !== undefined) return { compiler, version: new TextDecoder().decode(version) };
   }
   throw new GinnelError(
     "ERR_PACK_NO_COMPILER",
