@@ -124,9 +124,39 @@ export class ChangeGround implements AsyncDisposable {
   }
 }
 
+/** How fast clients ask: each as soon as it is answered, or `perSecond` times in all, begun at even times. */
+export interface Pace {
+  readonly perSecond?: number;
+}
+
+/** Milliseconds of each call by {@linkcode CLIENTS} clients for some seconds; false ends the run. */
+async function timeClients(
+  seconds: number,
+  { perSecond }: Pace,
+  call: () => Promise<boolean>,
+): Promise<number[]> {
+  const times: number[] = [];
+  const begun = performance.now();
+  const deadline = begun + seconds * 1e3;
+  const interval = perSecond === undefined ? 0 : CLIENTS * 1e3 / perSecond;
+  await Promise.all(Array.from({ length: CLIENTS }, async (_, index) => {
+    let due = begun + interval * index / CLIENTS;
+    while (performance.now() < deadline) {
+      if (interval > 0) await sleep(Math.max(0, due - performance.now()));
+      // From when it was due: a queue that forms counts.
+      const started = interval > 0 ? due : performance.now();
+      if (!await call()) return;
+      times.push(performance.now() - started);
+      due += interval;
+    }
+  }));
+  return times;
+}
+
 /** A store on PostgreSQL whose pool of addresses goes from half full to nearly full. */
 export class AddressGround implements AsyncDisposable {
   readonly #store: Store;
+  readonly #bare: postgres.Sql;
   #clients = 0;
 
   /** Fills half of the pool of an empty database. */
@@ -139,8 +169,9 @@ export class AddressGround implements AsyncDisposable {
         (client_id, virtual_ip, allocated_at, last_seen_at, metadata)
         SELECT 'taken-' || n, '10.0.0.0'::inet + n, now(), now(), '{}'
         FROM generate_series(2, ${TAKEN + 1}::int) AS n`;
+      await sql`CREATE TABLE bench_bare (n bigint)`;
       await sql`ANALYZE`;
-      const ground = new AddressGround(store);
+      const ground = new AddressGround(store, postgres(url, { max: CLIENTS, fetch_types: false }));
       // The first client finds where the free ones begin.
       await ground.#allocate("first");
       return ground;
@@ -152,36 +183,32 @@ export class AddressGround implements AsyncDisposable {
     }
   }
 
-  private constructor(store: Store) {
+  private constructor(store: Store, bare: postgres.Sql) {
     this.#store = store;
+    this.#bare = bare;
   }
 
-  /**
-   * Milliseconds of each allocation to a new client, {@linkcode CLIENTS} at a time for some seconds: each as soon as the
-   * one before is done, or `perSecond` of them in all, begun at even times.
-   */
-  async measure(seconds: number, options: { readonly perSecond?: number } = {}): Promise<number[]> {
-    const times: number[] = [];
-    const begun = performance.now();
-    const deadline = begun + seconds * 1e3;
-    const interval = options.perSecond === undefined ? 0 : CLIENTS * 1e3 / options.perSecond;
-    await Promise.all(Array.from({ length: CLIENTS }, async (_, index) => {
-      let due = begun + interval * index / CLIENTS;
-      while (performance.now() < deadline && this.#clients < FREE) {
-        if (interval > 0) await sleep(Math.max(0, due - performance.now()));
-        const client = `bench-${++this.#clients}`;
-        // From when it was due: a queue that forms counts.
-        const started = interval > 0 ? due : performance.now();
-        await this.#allocate(client);
-        times.push(performance.now() - started);
-        due += interval;
-      }
-    }));
+  /** Milliseconds of each allocation to a new client; a pool that is full ends the run. */
+  async measure(seconds: number, pace: Pace = {}): Promise<number[]> {
+    const times = await timeClients(seconds, pace, async () => {
+      if (this.#clients >= FREE) return false;
+      await this.#allocate(`bench-${++this.#clients}`);
+      return true;
+    });
     assert.ok(times.length > 0, "the pool is full: measure for fewer runs or seconds");
     return times;
   }
 
+  /** The same of a statement that inserts one row into a table without an index: what no allocation can be faster than. */
+  measureInsert(seconds: number, pace: Pace = {}): Promise<number[]> {
+    return timeClients(seconds, pace, async () => {
+      await this.#bare`INSERT INTO bench_bare VALUES (1)`;
+      return true;
+    });
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
+    await this.#bare.end();
     await this.#store[Symbol.asyncDispose]();
   }
 
