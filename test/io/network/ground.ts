@@ -4,10 +4,11 @@
  */
 
 import assert from "node:assert/strict";
-import { sleep, withDeadline } from "../../../src/base/async.ts";
+import { withDeadline } from "../../../src/base/async.ts";
 import { SILENT_LOGGER } from "../../../src/base/log.ts";
 import { type Commands, systemCommands } from "../../../src/io/network/commands.ts";
 import { HostNetwork, type HostNetworkOptions } from "../../../src/io/network/host_network.ts";
+import { eventually } from "../../support/eventually.ts";
 import { Network } from "../../support/namespaces.ts";
 import { runCommand } from "../../support/processes.ts";
 import { needsNetworkNamespaces, needsTool } from "../../support/require_tool.ts";
@@ -91,10 +92,13 @@ export async function onGround(
     return body();
   };
   // Link-local addresses come by themselves, a moment after a link is up.
-  for (let before = "", now = await picture(); before !== now || now.includes("tentative");) {
-    await sleep(20);
-    [before, now] = [now, await picture()];
-  }
+  let before = "";
+  await eventually(async () => {
+    const now = await picture();
+    const isSettled = before === now && !now.includes("tentative");
+    before = now;
+    return isSettled;
+  });
   using _inside = enter(`/run/netns/${network.host("near").namespace}`);
   await body({
     ...{ directory, resolvConf, command, shell, at, picture },
