@@ -23,7 +23,7 @@ export interface Shard {
 }
 
 /** Folders whose tests start programs or measure: one file at a time, nothing beside it. */
-const ALONE = new Set(["bench", "chaos", "e2e", "interop", "packaging"]);
+const ALONE = new Set(["e2e", "interop", "packaging"]);
 
 /**
  * Of those, what may have company: whole networks on ports or in namespaces of their own, clients nobody here wrote. Not
@@ -34,15 +34,15 @@ const SOCIABLE = /^test\/(?:packaging\/|interop\/|e2e\/(?!admission_limits|slow_
 /** Folders that would take one process minutes: a process for each folder in them. */
 const WIDE = new Set(["cli", "io", "modes"]);
 
-/** Processes of tests at a time: on two cores two leave 15 % idle while they wait for each other, three 3 %. */
-const PARALLEL = 3;
+/** Processes of tests at a time: on two cores three leave a tenth idle while they wait for each other. */
+const PARALLEL = 4;
 
 /** Minutes after which a process of tests is ended and counts as failed. */
 const SHARD_MINUTES = 20;
 
 /**
- * Splits test files into processes: a folder each, or a file each where the folder starts programs. Those come first, as
- * they take longest.
+ * Splits test files into processes: a folder each, or a file each where the folder starts programs. The longest come first,
+ * so that none is left to the end: packaging, then folders.
  */
 export function planShards(files: readonly string[]): Shard[] {
   const shards = new Map<string, string[]>();
@@ -55,10 +55,8 @@ export function planShards(files: readonly string[]): Shard[] {
     files: group,
     alone: isLarge(name) && !SOCIABLE.test(name),
   }));
-  return [
-    ...plan.filter(({ name }) => isLarge(name)).toReversed(),
-    ...plan.filter(({ name }) => !isLarge(name)),
-  ];
+  const rank = ({ name }: Shard) => name.startsWith("test/packaging/") ? 0 : isLarge(name) ? 2 : 1;
+  return plan.toReversed().toSorted((a, b) => rank(a) - rank(b));
 }
 
 /**

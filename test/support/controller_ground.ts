@@ -6,6 +6,7 @@
 
 import assert from "node:assert/strict";
 import { caPaths } from "../../src/identity/ca_directory.ts";
+import { enrollCommand } from "../../src/cli/enroll.ts";
 import type { ControllerResponse } from "../../src/io/controller/https_client.ts";
 import { writeSecretFile } from "../../src/identity/secret_file.ts";
 import { type ApiMethod, type ApiRequest, ControllerNode } from "./controller_process.ts";
@@ -24,7 +25,7 @@ import {
   type RelayPlace,
 } from "./network.ts";
 import { type NetworkNode, processNode, runInProcess } from "./network_node.ts";
-import { ManagedProcess, runCommand } from "./processes.ts";
+import { ManagedProcess } from "./processes.ts";
 
 /** What a ground begins with. */
 export interface GroundOptions {
@@ -159,7 +160,7 @@ export class ControllerGround implements AsyncDisposable {
     return { id: made.id, spiffeId: String(made.spiffeId), token: String(token) };
   }
 
-  /** Makes an identity and enrols it by the command line. */
+  /** Makes an identity and enrols it as the command line does, in this process. */
   async enrol(
     kind: "relay" | "connector" | "agent",
     name: string,
@@ -168,7 +169,13 @@ export class ControllerGround implements AsyncDisposable {
     const { id, spiffeId, token } = await this.invite(kind, name, options);
     const path = `${this.folder}/${name}.identity.json`;
     await writeSecretFile(`${this.folder}/${name}.token`, token);
-    await runCommand([...PROGRAM, "enroll", "--token-file", `${this.folder}/${name}.token`, "-o", path]);
+    let said = "";
+    const code = await enrollCommand(["--token-file", `${this.folder}/${name}.token`, "-o", path], {
+      stdout: () => {},
+      stderr: (text) => void (said += text),
+      isTerminal: false,
+    });
+    if (code !== 0) throw new Error(`Cannot enrol ${name}: ${said}`);
     return { id, spiffeId, path };
   }
 

@@ -18,12 +18,12 @@ Deno.test("planShards() gives a folder a process, and a file its own where the f
   ]);
   assert.deepEqual(shards, [
     { name: "test/packaging/x_test.ts", files: ["test/packaging/x_test.ts"], alone: false },
+    { name: "test/wire", files: ["test/wire/a_test.ts", "test/wire/qpack/b_test.ts"], alone: false },
+    { name: "test/io/tcp", files: ["test/io/tcp/b/c_test.ts"], alone: false },
+    { name: "test/io", files: ["test/io/a_test.ts"], alone: false },
     { name: "test/interop/x_test.ts", files: ["test/interop/x_test.ts"], alone: false },
     { name: "test/e2e/tunnel_x_test.ts", files: ["test/e2e/tunnel_x_test.ts"], alone: false },
     { name: "test/e2e/slow_clients_test.ts", files: ["test/e2e/slow_clients_test.ts"], alone: true },
-    { name: "test/io", files: ["test/io/a_test.ts"], alone: false },
-    { name: "test/io/tcp", files: ["test/io/tcp/b/c_test.ts"], alone: false },
-    { name: "test/wire", files: ["test/wire/a_test.ts", "test/wire/qpack/b_test.ts"], alone: false },
   ]);
 });
 
