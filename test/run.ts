@@ -34,8 +34,8 @@ const SOCIABLE = /^test\/(?:packaging\/|interop\/|e2e\/(?!admission_limits|slow_
 /** Folders that would take one process minutes: a process for each folder in them. */
 const WIDE = new Set(["cli", "io", "modes"]);
 
-/** Processes of tests at a time: on two cores three leave a tenth idle while they wait for each other. */
-const PARALLEL = 4;
+/** Processes of tests at a time. On two cores four took as long as three, and more of them missed a time limit. */
+const PARALLEL = 3;
 
 /** Minutes after which a process of tests is ended and counts as failed. */
 const SHARD_MINUTES = 20;

@@ -14,6 +14,7 @@ import { PROGRAM } from "../support/deployment.ts";
 import { eventually } from "../support/eventually.ts";
 import { LocalClient, proxyStatus } from "../support/local_client.ts";
 import { RecordingUpstream } from "../support/recording_upstream.ts";
+import { tokenSecret } from "../support/token_secret.ts";
 
 Deno.test("each change by an administrator is in the audit log, with who, before and after", async () => {
   await using ground = await ControllerGround.create();
@@ -167,7 +168,7 @@ Deno.test("flows and enrolments, granted and refused, are in the audit log, can 
 
   // Not a token, hash or key of all that there are.
   const secrets = [ground.token, ...[bob, carol, taken, foreign].map(({ token }) => token)]
-    .flatMap((token) => [token, token.split(/[._]/).at(-1)!]);
+    .flatMap((token) => [token, tokenSecret(token)]);
   const stored = await storedSecrets(ground);
   assert.ok(stored.length >= 7, "of CA, authority, controller, three nodes, and a token's hash");
   secrets.push(...stored);
