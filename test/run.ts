@@ -38,7 +38,7 @@ const WIDE = new Set(["cli", "io", "modes"]);
 const PARALLEL = 3;
 
 /** Minutes after which a process of tests is ended and counts as failed. */
-const SHARD_MINUTES = 20;
+const SHARD_MINUTES = 12;
 
 /**
  * Splits test files into processes: a folder each, or a file each where the folder starts programs. The longest come first,

@@ -1,6 +1,7 @@
 /** Several relays on one controller: nodes find them by their network, use those that come, and leave those that go. */
 
 import assert from "node:assert/strict";
+import { withDeadline } from "../../src/base/async.ts";
 import { loadIdentity } from "../../src/identity/identity_file.ts";
 import { controllerClient } from "../../src/modes/enrol/controller_client.ts";
 import { ControllerGround, type Enrolled } from "../support/controller_ground.ts";
@@ -33,18 +34,27 @@ Deno.test("nodes use the relays that their network has: all of them, new ones, a
       return bound.length === relays.length && services[0] === "web";
     });
     assert.equal(await askName(agent.forward("web")), "web");
-    assert.equal((await connects(first)).length, 1);
+    await eventually(async () => (await connects(first)).length >= 1);
   });
 
   await t.step("its relay is killed: what runs there ends, and the next flow begins within 2 s", async () => {
-    const { conn } = await connectNamed(agent.forward("web"));
-    const before = upstream.accepted;
+    // A relay that this machine holds up for a moment loses a flow to the next one.
+    const conn = await eventually(async () => {
+      const seen = (await connects(first)).length;
+      const { conn } = await connectNamed(agent.forward("web"));
+      if ((await connects(first)).length > seen) return conn;
+      conn.close();
+    });
+    const [before, flows] = [upstream.accepted, (await connects(first)).length];
     first.process!.signal("SIGKILL");
     for (let n = 0; n < 5; n++) await inTime(agent, second, third);
     assert.equal(upstream.accepted, before + 5);
-    await assert.rejects(conn.read(new Uint8Array(1)), Deno.errors.ConnectionReset);
+    await assert.rejects(
+      withDeadline(5_000, () => conn.read(new Uint8Array(1))),
+      Deno.errors.ConnectionReset,
+    );
     conn.close();
-    assert.equal((await connects(first)).length, 2);
+    assert.equal((await connects(first)).length, flows);
   });
 
   const fourth = await control.relay({ name: "relay-4", separate: true });
