@@ -20,11 +20,11 @@ export class KeptTable {
   }
 
   /** Has exactly this in force, without a gap; `purpose` stands in an error after "Cannot". */
-  async put({ name, body }: TableText, purpose: string): Promise<void> {
+  async put({ body }: Pick<TableText, "body">, purpose: string): Promise<void> {
     const options = { commands: this.#commands, purpose };
     // Asked each time: a firewall that is loaded anew takes our table with it.
-    if (this.#body === body && (await tableNames(options)).includes(name)) return;
-    await replaceTable({ name, body }, options);
+    if (this.#body === body && (await tableNames(options)).includes(this.#name)) return;
+    await replaceTable({ name: this.#name, body }, options);
     this.#body = body;
   }
 
